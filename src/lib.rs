@@ -1,0 +1,3 @@
+//! khonsu
+#![deny(unsafe_code, missing_docs, unsafe_op_in_unsafe_fn)]
+pub mod stm;

@@ -1,0 +1,290 @@
+//! The commit of a transaction, by its owner.
+//!
+//! 1. *Install.* A pending version goes on top of the chain of each written key. What is beneath is then the newest
+//!    committed one and stays it, as nobody else can install above an undecided version; so write-write conflicts are
+//!    found, and resolved, here. A transaction met in its own installation is given some patience and then aborted,
+//!    which makes its owner start over with more patience; one met later is helped to its decision.
+//! 2. *Ready, stamp, certify, decide.* See [`super::dependency_tracker`]. Everyone who is in need of the outcome does it.
+//! 3. *Finish.* The owner puts the stamp into its versions, or unlinks them: see [`super::memory::Installation`].
+
+use std::sync::Arc;
+
+use crossbeam_epoch::Guard;
+
+use super::conflict::{Conflict, ConflictKind, ConflictResolution};
+use super::database::Database;
+use super::dependency_tracker::{DependencyTracker, Footprint};
+use super::error::Error;
+use super::memory::{Descriptor, Head, Installation, Phase, Record, SlotWord, State, Version};
+use super::value::{Chunk, Value};
+use super::working_set::Operation;
+
+/// A staged write, ready to be installed.
+pub(crate) struct PlannedWrite<'a, C> {
+    pub key: &'a [u8],
+    pub hash: u64,
+    pub operation: &'a Operation<C>,
+    /// Versions later than this one conflict.
+    pub basis: u64,
+    /// `None`: a conflict aborts, because the key was read.
+    pub resolution: Option<ConflictResolution>,
+}
+
+/// Looks at somebody else's unfinished installation that are waited through, times two a restart, before it is aborted.
+const PATIENCE: u32 = 64;
+const MOST_DOUBLINGS: u32 = 10;
+
+/// What came of installing one write.
+enum Installed {
+    Done,
+    /// The committed version stays instead.
+    Ignored,
+    /// Somebody has aborted this attempt.
+    Restart,
+}
+
+pub(crate) struct Committer<'g, C: Send + Sync + 'static> {
+    pub database: &'g Database<C>,
+    pub guard: &'g Guard,
+    pub word: &'g SlotWord,
+    pub snapshot: u64,
+}
+
+impl<'g, C: Chunk> Committer<'g, C> {
+    fn tracker(&self) -> DependencyTracker<'g, C> {
+        DependencyTracker { buffer: &self.database.buffer, clock: &self.database.clock, guard: self.guard }
+    }
+
+    /// Commits the writes, if what the footprint says is still true at the stamp. Gives the version.
+    pub fn commit(&self, writes: &[PlannedWrite<'_, C>], footprint: Option<Footprint<C>>) -> Result<u64, Error> {
+        let footprint = footprint.map(Arc::new);
+        let mut records: Vec<(&PlannedWrite<'_, C>, &'g Record<C>)> = writes
+            .iter()
+            .map(|write| (write, self.database.buffer.record(write.hash, write.key, self.guard)))
+            .collect();
+        // One order for all, so that two that write the same keys seldom hold some of them each.
+        records.sort_unstable_by_key(|(_, record)| std::ptr::from_ref(*record).addr());
+        if footprint.is_some() {
+            self.word.keep_later(self.snapshot);
+        }
+
+        for restarts in 0_u32.. {
+            let mut installation =
+                Installation::new(self.snapshot, footprint.clone(), writes.len(), self.guard, &self.database.meters);
+            match self.install(&mut installation, &mut records, restarts) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    installation.abort();
+                    drop(installation);
+                    self.reclaim_unused(&records);
+                    return Err(error);
+                }
+            }
+            if installation.installed().next().is_none() {
+                // Everything was ignored: nothing changes, and the reads were true at the snapshot.
+                installation.abort();
+                return Ok(self.snapshot);
+            }
+            let descriptor = installation.descriptor();
+            if descriptor.advance(Phase::Installing, Phase::Ready).is_err() {
+                continue;
+            }
+            match self.settle(descriptor) {
+                Ok(version) => {
+                    self.note_superseded(&installation, version);
+                    return Ok(version);
+                }
+                Err(conflicts) => {
+                    drop(installation);
+                    self.reclaim_unused(&records);
+                    return Err(Error::Conflict(conflicts));
+                }
+            }
+        }
+        unreachable!("the restarts are counted for patience only")
+    }
+
+    /// Installs all writes. False: somebody has aborted this attempt.
+    fn install(
+        &self,
+        installation: &mut Installation<'g, C>,
+        records: &mut [(&PlannedWrite<'_, C>, &'g Record<C>)],
+        restarts: u32,
+    ) -> Result<bool, Error> {
+        for number in 0..records.len() {
+            let (write, record) = &mut records[number];
+            match self.install_one(installation, write, record, restarts) {
+                Ok(Installed::Done | Installed::Ignored) => {}
+                Ok(Installed::Restart) => return Ok(false),
+                Err(Error::Conflict(mut conflicts)) => {
+                    conflicts.extend(records[number + 1..].iter().filter_map(|(write, record)| {
+                        write.conflict_with(self.newest_committed(record)?).filter(|_| write.resolution_fails())
+                    }));
+                    return Err(Error::Conflict(conflicts));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn install_one(
+        &self,
+        installation: &mut Installation<'g, C>,
+        write: &PlannedWrite<'_, C>,
+        record: &mut &'g Record<C>,
+        restarts: u32,
+    ) -> Result<Installed, Error> {
+        loop {
+            let head = record.head(self.guard);
+            let base = match &head {
+                Head::Empty => None,
+                Head::Sealed => {
+                    self.database.buffer.remove(record, self.guard);
+                    *record = self.database.buffer.record(write.hash, write.key, self.guard);
+                    continue;
+                }
+                Head::Version(version) => match version.state(self.guard) {
+                    State::Committed(number) => Some((*version, number)),
+                    State::Aborted => version.older(self.guard).and_then(|older| self.committed(older)),
+                    State::Undecided(other) => {
+                        self.contend(other, restarts);
+                        if installation.descriptor().phase() == Phase::Aborted {
+                            return Ok(Installed::Restart);
+                        }
+                        continue;
+                    }
+                },
+            };
+            let base_value = base.and_then(|(version, _)| version.value());
+            let conflict = base.and_then(|(_, number)| write.conflict_with(number));
+            let (value, extends_older, charge) = match (write.operation, conflict) {
+                (Operation::Append(rows), None) => appended(base_value, rows)?,
+                // An append that conflicts only because its key was read.
+                (Operation::Append(_), Some(conflict)) => return Err(Error::Conflict(vec![conflict])),
+                (Operation::Put(value), None) => (Some(value.clone()), false, value.bytes()),
+                (Operation::Delete, None) => (None, false, 0),
+                (operation, Some(conflict)) => match (write.resolution, operation) {
+                    (Some(ConflictResolution::Ignore), _) => return Ok(Installed::Ignored),
+                    (Some(ConflictResolution::Replace), Operation::Put(value)) => {
+                        (Some(value.clone()), false, value.bytes())
+                    }
+                    (Some(ConflictResolution::Replace), _) => (None, false, 0),
+                    (Some(ConflictResolution::Append), Operation::Put(rows)) => appended(base_value, rows)?,
+                    (None | Some(ConflictResolution::Fail | ConflictResolution::Append), _) => {
+                        return Err(Error::Conflict(vec![conflict]));
+                    }
+                },
+            };
+            if installation.try_install(record, head, value, extends_older, charge).is_ok() {
+                return Ok(Installed::Done);
+            }
+        }
+    }
+
+    /// Does what it takes to get past somebody else's undecided version.
+    fn contend(&self, other: &'g Descriptor<C>, restarts: u32) {
+        match other.phase() {
+            Phase::Installing => {
+                let patience = PATIENCE << restarts.min(MOST_DOUBLINGS);
+                for _ in 0..patience {
+                    std::hint::spin_loop();
+                    if other.phase() != Phase::Installing {
+                        return;
+                    }
+                }
+                _ = other.advance(Phase::Installing, Phase::Aborted);
+            }
+            Phase::Ready => self.tracker().stamp(other),
+            Phase::Stamped(version) => self.tracker().decide(other, version),
+            Phase::Committed(_) | Phase::Aborted => {}
+        }
+    }
+
+    /// Takes a ready transaction to its decision.
+    fn settle(&self, descriptor: &'g Descriptor<C>) -> Result<u64, Vec<Conflict>> {
+        let tracker = self.tracker();
+        let mut stamp = None;
+        loop {
+            match descriptor.phase() {
+                Phase::Installing | Phase::Ready => tracker.stamp(descriptor),
+                Phase::Stamped(version) => {
+                    stamp = Some(version);
+                    tracker.decide(descriptor, version);
+                }
+                Phase::Committed(version) => return Ok(version),
+                // Somebody else may have decided before the stamp was seen here: a later one finds the same and more.
+                Phase::Aborted => {
+                    let version = stamp.unwrap_or_else(|| self.database.clock.now() + 1);
+                    return Err(tracker.reportable_conflicts(descriptor, version));
+                }
+            }
+        }
+    }
+
+    fn committed(&self, version: &'g Version<C>) -> Option<(&'g Version<C>, u64)> {
+        match version.state(self.guard) {
+            State::Committed(number) => Some((version, number)),
+            State::Aborted | State::Undecided(_) => None,
+        }
+    }
+
+    /// The number of the newest committed version, as far as it can be told without helping.
+    fn newest_committed(&self, record: &'g Record<C>) -> Option<u64> {
+        let Head::Version(version) = record.head(self.guard) else {
+            return None;
+        };
+        let newest = self.committed(version).or_else(|| self.committed(version.older(self.guard)?));
+        newest.map(|(_, number)| number)
+    }
+
+    /// Queues the records of which this commit has made older versions, or all, superfluous.
+    fn note_superseded(&self, installation: &Installation<'g, C>, version: u64) {
+        for (record, installed) in installation.installed() {
+            if installed.value().is_none() || installed.older(self.guard).is_some() {
+                self.database.reclaimer.note(record, version, self.guard);
+            }
+        }
+    }
+
+    /// Queues the records that were made for an aborted commit and may be left without a version.
+    fn reclaim_unused(&self, records: &[(&PlannedWrite<'_, C>, &'g Record<C>)]) {
+        for (_, record) in records {
+            if matches!(record.head(self.guard), Head::Empty) {
+                self.database.reclaimer.note(record, 0, self.guard);
+            }
+        }
+    }
+}
+
+impl<C> PlannedWrite<'_, C> {
+    /// The conflict with the newest committed version of the key, if it is one.
+    fn conflict_with(&self, version: u64) -> Option<Conflict> {
+        let blind_append = matches!(self.operation, Operation::Append(_)) && self.resolution.is_some();
+        (version > self.basis && !blind_append).then(|| Conflict {
+            kind: ConflictKind::WriteWrite,
+            key: self.key.to_vec(),
+            range: None,
+            version,
+        })
+    }
+
+    /// Whether a conflict of this write aborts the transaction.
+    fn resolution_fails(&self) -> bool {
+        match self.resolution {
+            None | Some(ConflictResolution::Fail) => true,
+            Some(ConflictResolution::Append) => matches!(self.operation, Operation::Delete),
+            Some(ConflictResolution::Ignore | ConflictResolution::Replace) => false,
+        }
+    }
+}
+
+/// The newest committed value with rows after its own: value, whether it extends the committed one, and new bytes.
+fn appended<C: Chunk>(base: Option<&Value<C>>, rows: &Value<C>) -> Result<(Option<Value<C>>, bool, u64), Error> {
+    let value = match base {
+        Some(base) => base.append(rows)?,
+        None => rows.clone(),
+    };
+    Ok((Some(value), base.is_some(), rows.bytes()))
+}

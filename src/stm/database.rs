@@ -1,0 +1,48 @@
+//! What all transactions of a database share.
+
+use super::clock::Clock;
+use super::memory::{Participant, Pool};
+use super::meters::Meters;
+use super::options::Options;
+use super::reclaimer::Reclaimer;
+use super::reservation::Reservations;
+use super::snapshot::LiveSnapshots;
+use super::txn_buffer::TxnBuffer;
+use super::working_set::WorkingSet;
+
+/// The shared parts, each of which is lock-free on its own.
+pub(crate) struct Database<C: Send + Sync + 'static> {
+    pub options: Options,
+    pub clock: Clock,
+    pub buffer: TxnBuffer<C>,
+    pub reclaimer: Reclaimer<C>,
+    pub reservations: Reservations,
+    pub meters: Meters,
+}
+
+/// What one running transaction has for itself, reused by the next.
+pub(crate) struct Context<C> {
+    pub participant: Participant,
+    pub set: WorkingSet<C>,
+    /// What the last scan of the snapshots found.
+    pub live: LiveSnapshots,
+}
+
+pub(crate) type DatabasePool<C> = Pool<Context<C>, Database<C>>;
+
+impl<C: Send + Sync + 'static> Database<C> {
+    pub fn new(options: Options) -> Self {
+        Database {
+            options,
+            clock: Clock::new(),
+            buffer: TxnBuffer::new(),
+            reclaimer: Reclaimer::new(),
+            reservations: Reservations::new(),
+            meters: Meters::default(),
+        }
+    }
+
+    pub fn context(&self) -> Context<C> {
+        Context { participant: self.buffer.participant(), set: WorkingSet::new(), live: LiveSnapshots::unknown() }
+    }
+}

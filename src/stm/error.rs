@@ -1,0 +1,45 @@
+//! The one error type of the core.
+
+use std::fmt;
+
+use super::conflict::Conflict;
+
+/// Why a call of the core failed. Nothing is half-applied after any of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// Other transactions committed what this one could not be ordered with. Rerun the transaction.
+    Conflict(Vec<Conflict>),
+    /// An argument is out of its range; the text names it.
+    InvalidArgument(String),
+    /// The call does not fit the state of the object, for example a write in an ended transaction.
+    InvalidState(&'static str),
+    /// Rows of two schemas would have become one value.
+    SchemaMismatch(String),
+    /// A limit on bytes would have been passed. The transaction can go on.
+    LimitExceeded(String),
+    /// The deadline of a rerun transaction has passed.
+    Timeout(String),
+    /// The body of a rerun transaction gave up.
+    Cancelled(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Conflict(conflicts) => match conflicts.split_first() {
+                Some((first, [])) => write!(formatter, "conflict: {first}"),
+                Some((first, others)) => write!(formatter, "conflict: {first}, and {} more", others.len()),
+                None => formatter.write_str("conflict"),
+            },
+            Error::InvalidArgument(text)
+            | Error::SchemaMismatch(text)
+            | Error::LimitExceeded(text)
+            | Error::Timeout(text)
+            | Error::Cancelled(text) => formatter.write_str(text),
+            Error::InvalidState(text) => formatter.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,405 @@
+//! The hash index: point lookups, and the one authority on which record a key has.
+//!
+//! A split-ordered list (Shalev and Shavit, "Split-Ordered Lists: Lock-Free Extensible Hash Tables", JACM 53(3), 2006)
+//! over Michael's lock-free list ("High Performance Dynamic Lock-Free Hash Tables and List-Based Sets", SPAA 2002):
+//! one list of all records by the reversed bits of their hashes, into which buckets point; doubling the number of
+//! buckets moves nothing. Buckets live inside the table's segments rather than in nodes of their own, which saves a
+//! cache miss a lookup. A bucket is linked by the one thread that claims it; until it is linked the others start from
+//! its parent, which is slower and needs no waiting.
+
+use std::hash::BuildHasher;
+use std::ptr;
+use std::sync::Arc;
+
+use crossbeam_epoch::Guard;
+use crossbeam_utils::CachePadded;
+
+use super::record::Record;
+use crate::stm::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+/// Low bits of a link: the node that holds the link is deleted; the link leads to a bucket.
+const DELETED: usize = 1;
+const BUCKET: usize = 2;
+/// The end of the list: the link to no bucket.
+const END: usize = BUCKET;
+
+const FIRST_SEGMENT_BITS: u32 = 6;
+const SEGMENTS: usize = 40;
+
+pub(crate) struct HashIndex<C> {
+    /// Segment 0 holds the first 64 buckets, segment `n` the next `64 << (n - 1)`. Never moved or freed before drop.
+    segments: [AtomicPtr<Bucket>; SEGMENTS],
+    /// Number of buckets in use, a power of two.
+    buckets: AtomicUsize,
+    records: CachePadded<AtomicUsize>,
+    hasher: foldhash::fast::RandomState,
+    /// The index owns one count of each record.
+    owned: std::marker::PhantomData<Arc<Record<C>>>,
+}
+
+/// A place in the list that is never deleted.
+struct Bucket {
+    /// Split order (low bits 0) and state: 0 untouched, [`CLAIMED`], [`LINKED`].
+    order: AtomicU64,
+    next: AtomicUsize,
+}
+
+const CLAIMED: u64 = 1;
+const LINKED: u64 = 2;
+
+impl Bucket {
+    fn split_order(&self) -> u64 {
+        self.order.load(Ordering::Relaxed) & !(CLAIMED | LINKED)
+    }
+}
+
+/// Where a search ended: `link` holds `next`, the first node that does not lie before what was looked for.
+struct Position<'g, C> {
+    link: &'g AtomicUsize,
+    next: usize,
+    found: Option<&'g Record<C>>,
+}
+
+impl<C> HashIndex<C> {
+    pub fn new() -> Self {
+        let index = HashIndex {
+            segments: [const { AtomicPtr::new(ptr::null_mut()) }; SEGMENTS],
+            buckets: AtomicUsize::new(1 << FIRST_SEGMENT_BITS),
+            records: CachePadded::new(AtomicUsize::new(0)),
+            hasher: foldhash::fast::RandomState::default(),
+            owned: std::marker::PhantomData,
+        };
+        let first = index.bucket_at(0);
+        first.next.store(END, Ordering::Relaxed);
+        first.order.store(LINKED, Ordering::Relaxed);
+        index
+    }
+
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    fn bucket_at(&self, number: usize) -> &Bucket {
+        let (segment, offset, len) = if number >> FIRST_SEGMENT_BITS == 0 {
+            (0, number, 1 << FIRST_SEGMENT_BITS)
+        } else {
+            let bits = number.ilog2();
+            ((bits - FIRST_SEGMENT_BITS + 1) as usize, number - (1 << bits), 1 << bits)
+        };
+        let cell = &self.segments[segment];
+        // Acquire: pairs with the release below, which publishes the zeroed buckets.
+        let mut buckets = cell.load(Ordering::Acquire);
+        if buckets.is_null() {
+            let fresh: Box<[Bucket]> =
+                (0..len).map(|_| Bucket { order: AtomicU64::new(0), next: AtomicUsize::new(0) }).collect();
+            let fresh = Box::into_raw(fresh).cast::<Bucket>();
+            match cell.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => buckets = fresh,
+                Err(theirs) => {
+                    // SAFETY: it was not published, and has this length.
+                    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(fresh, len)) });
+                    buckets = theirs;
+                }
+            }
+        }
+        // SAFETY: the segment has `len` buckets, `offset` is below that, and it lives as long as the index.
+        unsafe { &*buckets.add(offset) }
+    }
+
+    /// The nearest linked bucket at or before the place of `hash`.
+    fn bucket_for<'g>(&'g self, hash: u64, guard: &'g Guard) -> &'g Bucket {
+        // Relaxed: a stale number of buckets only lengthens the way.
+        let mut number = (hash as usize) & (self.buckets.load(Ordering::Relaxed) - 1);
+        loop {
+            let bucket = self.bucket_at(number);
+            // Acquire: pairs with the release of LINKED: who sees it sees the bucket in the list.
+            let state = bucket.order.load(Ordering::Acquire);
+            if state & LINKED != 0 {
+                return bucket;
+            }
+            // The parent: the bucket from which this one was split off.
+            let parent = number & !(1 << number.ilog2());
+            if state == 0 && bucket.order.compare_exchange(0, CLAIMED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                self.link_bucket(bucket, number, guard);
+                return bucket;
+            }
+            number = parent;
+        }
+    }
+
+    fn link_bucket<'g>(&'g self, bucket: &'g Bucket, number: usize, guard: &'g Guard) {
+        let order = (number as u64).reverse_bits();
+        bucket.order.store(order | CLAIMED, Ordering::Relaxed);
+        let parent = self.bucket_for((number & !(1 << number.ilog2())) as u64, guard);
+        let this = ptr::from_ref(bucket).expose_provenance() | BUCKET;
+        loop {
+            let position = self.search(parent, order, &[], guard);
+            bucket.next.store(position.next, Ordering::Relaxed);
+            // Release: publishes the bucket's fields, for the acquire loads of links.
+            if position.link.compare_exchange(position.next, this, Ordering::Release, Ordering::Relaxed).is_ok() {
+                break;
+            }
+        }
+        // Release: pairs with the acquire in `bucket_for`.
+        bucket.order.store(order | LINKED, Ordering::Release);
+    }
+
+    fn bucket_behind<'g>(&'g self, link: usize) -> Option<&'g Bucket> {
+        // SAFETY: links with this bit lead to buckets of our segments or are END; both hold while the index lives.
+        unsafe { ptr::with_exposed_provenance::<Bucket>(link & !(DELETED | BUCKET)).as_ref() }
+    }
+
+    fn record_behind<'g>(&'g self, link: usize, _guard: &'g Guard) -> &'g Record<C> {
+        // SAFETY: links without the bucket bit lead to records, which stay while the guard does (invariants 1 and 2).
+        unsafe { &*ptr::with_exposed_provenance::<Record<C>>(link & !DELETED) }
+    }
+
+    /// The live record of `key`.
+    pub fn get<'g>(&'g self, hash: u64, key: &[u8], guard: &'g Guard) -> Option<&'g Record<C>> {
+        let order = record_order(hash);
+        // Acquire on links: pairs with the release that published the node behind.
+        let mut link = self.bucket_for(hash, guard).next.load(Ordering::Acquire);
+        loop {
+            if link & BUCKET != 0 {
+                let bucket = self.bucket_behind(link)?;
+                if bucket.split_order() > order {
+                    return None;
+                }
+                link = bucket.next.load(Ordering::Acquire);
+                continue;
+            }
+            let record = self.record_behind(link, guard);
+            link = record.next.load(Ordering::Acquire);
+            if record.split_order > order {
+                return None;
+            }
+            if record.split_order == order && link & DELETED == 0 && record.key() == key {
+                return Some(record);
+            }
+        }
+    }
+
+    /// Finds the live record of `key`, or the place behind all nodes of this order. Unlinks deleted records on its way.
+    fn search<'g>(&'g self, from: &'g Bucket, order: u64, key: &[u8], guard: &'g Guard) -> Position<'g, C> {
+        'restart: loop {
+            let mut link = &from.next;
+            let mut next = link.load(Ordering::Acquire);
+            loop {
+                if next & BUCKET != 0 {
+                    match self.bucket_behind(next) {
+                        Some(bucket) if bucket.split_order() <= order => {
+                            link = &bucket.next;
+                            next = link.load(Ordering::Acquire);
+                            continue;
+                        }
+                        _ => return Position { link, next, found: None },
+                    }
+                }
+                let record = self.record_behind(next, guard);
+                let after = record.next.load(Ordering::Acquire);
+                if after & DELETED != 0 {
+                    let unlinked = link.compare_exchange(next, after & !DELETED, Ordering::AcqRel, Ordering::Relaxed);
+                    if unlinked.is_err() {
+                        continue 'restart;
+                    }
+                    give_back(record, guard);
+                    next = after & !DELETED;
+                    continue;
+                }
+                if record.split_order > order {
+                    return Position { link, next, found: None };
+                }
+                if record.split_order == order && record.key() == key {
+                    return Position { link, next, found: Some(record) };
+                }
+                link = &record.next;
+                next = after;
+            }
+        }
+    }
+
+    /// The live record of `key`, made if there is none.
+    pub fn get_or_insert<'g>(&'g self, hash: u64, key: &[u8], guard: &'g Guard) -> &'g Record<C> {
+        if let Some(record) = self.get(hash, key, guard) {
+            return record;
+        }
+        let order = record_order(hash);
+        let new = Arc::into_raw(Arc::new(Record::new(key, order)));
+        let from = self.bucket_for(hash, guard);
+        loop {
+            let position = self.search(from, order, key, guard);
+            if let Some(record) = position.found {
+                // SAFETY: it was not published; this is its only count.
+                drop(unsafe { Arc::from_raw(new) });
+                return record;
+            }
+            // SAFETY: it lives: its count is ours, or the index's once it is linked.
+            let record = unsafe { &*new };
+            record.next.store(position.next, Ordering::Relaxed);
+            // Release: publishes the record, for the acquire loads of links.
+            let this = new.expose_provenance();
+            if position.link.compare_exchange(position.next, this, Ordering::Release, Ordering::Relaxed).is_ok() {
+                let records = self.records.fetch_add(1, Ordering::Relaxed) + 1;
+                let buckets = self.buckets.load(Ordering::Relaxed);
+                if records > buckets && buckets < 1 << (FIRST_SEGMENT_BITS as usize + SEGMENTS - 2) {
+                    // Somebody else may double it, too; once is enough.
+                    _ = self.buckets.compare_exchange(buckets, buckets * 2, Ordering::Relaxed, Ordering::Relaxed);
+                }
+                return record;
+            }
+        }
+    }
+
+    /// Takes a sealed record out; it is unlinked when this returns, whoever did it.
+    pub fn remove(&self, record: &Record<C>, guard: &Guard) {
+        let mut next = record.next.load(Ordering::Relaxed);
+        while next & DELETED == 0 {
+            // Release: as for every link; nothing is published with the mark itself.
+            match record.next.compare_exchange(next, next | DELETED, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    self.records.fetch_sub(1, Ordering::Relaxed);
+                    break;
+                }
+                Err(now) => next = now,
+            }
+        }
+        let hash = (record.split_order & !1).reverse_bits();
+        self.search(self.bucket_for(hash, guard), record.split_order, record.key(), guard);
+    }
+}
+
+/// Records lie behind the bucket of the same order. The lowest bit is what the reversed hash loses for that, so keys
+/// may share an order also without sharing a hash; the search compares keys.
+fn record_order(hash: u64) -> u64 {
+    hash.reverse_bits() | 1
+}
+
+/// Gives the index's count of an unlinked record back, when no pin can have found the record in the index any more.
+fn give_back<C>(record: &Record<C>, guard: &Guard) {
+    let record = ptr::from_ref(record).expose_provenance();
+    // SAFETY: the caller has unlinked it, which happens once; the closure owns nothing but the index's count. Records
+    // may be dropped on any thread: versions and values are `Send`.
+    unsafe {
+        guard.defer_unchecked(move || {
+            drop(Arc::from_raw(ptr::with_exposed_provenance::<Record<C>>(record)));
+        });
+    }
+}
+
+/// A count of its own for a record found under a guard.
+pub(super) fn share<C>(record: &Record<C>, _guard: &Guard) -> Arc<Record<C>> {
+    let record = ptr::from_ref(record);
+    // SAFETY: every record comes from an `Arc`; its count is above zero while the guard lives (invariant 2).
+    unsafe {
+        Arc::increment_strong_count(record);
+        Arc::from_raw(record)
+    }
+}
+
+impl<C> Drop for HashIndex<C> {
+    fn drop(&mut self) {
+        let mut link = self.bucket_at(0).next.load(Ordering::Relaxed);
+        loop {
+            if link & BUCKET != 0 {
+                match self.bucket_behind(link) {
+                    Some(bucket) => link = bucket.next.load(Ordering::Relaxed),
+                    None => break,
+                }
+                continue;
+            }
+            let record = ptr::with_exposed_provenance::<Record<C>>(link & !DELETED);
+            // SAFETY: nobody else is left; a record that is still linked still has the index's count.
+            let record = unsafe { Arc::from_raw(record) };
+            link = record.next.load(Ordering::Relaxed) & !DELETED;
+        }
+        for (number, segment) in self.segments.iter_mut().enumerate() {
+            let len = 1_usize << (FIRST_SEGMENT_BITS as usize + number.saturating_sub(1));
+            let buckets = *segment.get_mut();
+            if !buckets.is_null() {
+                // SAFETY: made with this length in `bucket_at`.
+                drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(buckets, len)) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_epoch::Collector;
+
+    #[test]
+    fn finds_what_was_inserted_while_it_grows() {
+        let collector = Collector::new();
+        let handle = collector.register();
+        let index = HashIndex::<u64>::new();
+        for number in 0..10_000_u32 {
+            let key = number.to_be_bytes();
+            let guard = handle.pin();
+            let record = index.get_or_insert(index.hash(&key), &key, &guard);
+            assert!(ptr::eq(record, index.get_or_insert(index.hash(&key), &key, &guard)));
+        }
+        assert_eq!(index.len(), 10_000);
+        for number in (0..10_000_u32).step_by(3) {
+            let key = number.to_be_bytes();
+            let guard = handle.pin();
+            let record = index.get(index.hash(&key), &key, &guard).unwrap();
+            index.remove(record, &guard);
+            index.remove(record, &guard);
+        }
+        let guard = handle.pin();
+        for number in 0..10_000_u32 {
+            let key = number.to_be_bytes();
+            assert_eq!(index.get(index.hash(&key), &key, &guard).is_none(), number % 3 == 0, "{number}");
+        }
+        assert_eq!(index.len(), 10_000 - 3_334);
+    }
+
+    #[test]
+    fn keys_of_one_hash_are_told_apart() {
+        let collector = Collector::new();
+        let handle = collector.register();
+        let guard = handle.pin();
+        let index = HashIndex::<u64>::new();
+        let records: Vec<_> = [b"a", b"b", b"c"].map(|key| ptr::from_ref(index.get_or_insert(7, key, &guard))).into();
+        index.remove(index.get(7, b"b", &guard).unwrap(), &guard);
+        assert!(index.get(7, b"b", &guard).is_none());
+        assert!(ptr::eq(index.get(7, b"c", &guard).unwrap(), records[2]));
+        assert!(!ptr::eq(index.get_or_insert(7, b"b", &guard), records[1]));
+    }
+
+    #[test]
+    fn threads_agree_on_one_record_a_key() {
+        let collector = Collector::new();
+        let index = HashIndex::<u64>::new();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let (collector, index) = (&collector, &index);
+                scope.spawn(move || {
+                    let handle = collector.register();
+                    for round in 0..20_000_u64 {
+                        let guard = handle.pin();
+                        let key = (round * (thread + 1) % 512).to_be_bytes();
+                        let record = index.get_or_insert(index.hash(&key), &key, &guard);
+                        assert_eq!(record.key(), key);
+                        if round % 5 == thread {
+                            index.remove(record, &guard);
+                        }
+                    }
+                });
+            }
+        });
+        let handle = collector.register();
+        let guard = handle.pin();
+        let found = (0..512_u64).filter(|key| {
+            let key = key.to_be_bytes();
+            index.get(index.hash(&key), &key, &guard).is_some()
+        });
+        assert_eq!(found.count(), index.len());
+    }
+}

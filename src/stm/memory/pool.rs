@@ -1,0 +1,220 @@
+//! The pool of transaction contexts. A slot holds what one running transaction needs, and the word by which the others
+//! see its snapshot. Slots are claimed by one swap, reused by whoever comes next, and freed with the database.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use crossbeam_epoch::{Collector, Guard, LocalHandle};
+use crossbeam_utils::CachePadded;
+
+use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+const FIRST_SEGMENT_BITS: u32 = 4;
+const SEGMENTS: usize = 28;
+
+/// Transaction contexts `T`, and the database `S` that they belong to.
+pub(crate) struct Pool<T, S> {
+    /// Segment 0 holds the first 16 slots, segment `n` the next `16 << (n - 1)`.
+    segments: [AtomicPtr<Slot<T>>; SEGMENTS],
+    len: AtomicUsize,
+    shared: S,
+}
+
+struct Slot<T> {
+    word: CachePadded<SlotWord>,
+    claimed: AtomicBool,
+    /// Of whoever has claimed the slot; made by the first.
+    context: UnsafeCell<Option<T>>,
+}
+
+/// The snapshot that a transaction holds, as [`super::super::snapshot`] encodes it.
+pub(crate) struct SlotWord(pub AtomicU64);
+
+// SAFETY: a context is touched only by the thread that has claimed its slot; the claim hands it over (acquire and release
+// of `claimed`). Contexts must be `Send`; the shared part is shared.
+unsafe impl<T: Send, S: Send + Sync> Sync for Pool<T, S> {}
+// SAFETY: as above.
+unsafe impl<T: Send, S: Send> Send for Pool<T, S> {}
+
+thread_local! {
+    /// The slot that this thread used last, in whichever pool: where its next search begins.
+    static HINT: Cell<usize> = const { Cell::new(0) };
+}
+
+impl<T, S> Pool<T, S> {
+    pub fn new(shared: S) -> Arc<Self> {
+        let pool = Pool {
+            segments: [const { AtomicPtr::new(ptr::null_mut()) }; SEGMENTS],
+            len: AtomicUsize::new(1 << FIRST_SEGMENT_BITS),
+            shared,
+        };
+        Arc::new(pool)
+    }
+
+    pub fn shared(&self) -> &S {
+        &self.shared
+    }
+
+    /// Number of slots.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    fn slot(&self, number: usize) -> &Slot<T> {
+        let (segment, offset, len) = if number >> FIRST_SEGMENT_BITS == 0 {
+            (0, number, 1 << FIRST_SEGMENT_BITS)
+        } else {
+            let bits = number.ilog2();
+            ((bits - FIRST_SEGMENT_BITS + 1) as usize, number - (1 << bits), 1 << bits)
+        };
+        let cell = &self.segments[segment];
+        // Acquire: pairs with the release below, which publishes the empty slots.
+        let mut slots = cell.load(Ordering::Acquire);
+        if slots.is_null() {
+            let fresh: Box<[Slot<T>]> = (0..len)
+                .map(|_| Slot {
+                    word: CachePadded::new(SlotWord(AtomicU64::new(0))),
+                    claimed: AtomicBool::new(false),
+                    context: UnsafeCell::new(None),
+                })
+                .collect();
+            let fresh = Box::into_raw(fresh).cast::<Slot<T>>();
+            match cell.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => slots = fresh,
+                Err(theirs) => {
+                    // SAFETY: it was not published, and has this length.
+                    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(fresh, len)) });
+                    slots = theirs;
+                }
+            }
+        }
+        // SAFETY: the segment has `len` slots, `offset` is below that, and it lives as long as the pool.
+        unsafe { &*slots.add(offset) }
+    }
+
+    /// The words of all slots, those of free slots included.
+    pub fn words(&self) -> impl Iterator<Item = &SlotWord> {
+        // A slot beyond the length that is read here is claimed later: `len` grows before (SeqCst, as the caller's
+        // fences and the registration of snapshots are).
+        (0..self.len.load(Ordering::SeqCst)).map(|number| &*self.slot(number).word)
+    }
+
+    /// Takes a slot; its context is made by `make` where it has none yet.
+    pub fn claim(self: &Arc<Self>, make: impl FnOnce(&S) -> T) -> Claim<T, S> {
+        loop {
+            let len = self.len.load(Ordering::SeqCst);
+            // Nearly always the first: the slot that this thread used last. A longer way is gone once, as the hint follows.
+            let start = HINT.get();
+            for number in start..start + len {
+                let number = number & (len - 1);
+                let slot = self.slot(number);
+                if !slot.claimed.load(Ordering::Relaxed)
+                    // Acquire: pairs with the release in `Claim::drop`.
+                    && slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                {
+                    HINT.set(number);
+                    // SAFETY: the claim is ours.
+                    unsafe { &mut *slot.context.get() }.get_or_insert_with(|| make(&self.shared));
+                    return Claim { slot: NonNull::from(slot), pool: Arc::clone(self) };
+                }
+            }
+            // Somebody else may have doubled it meanwhile; then this does nothing.
+            _ = self.len.compare_exchange(len, len * 2, Ordering::SeqCst, Ordering::SeqCst);
+            HINT.set(len);
+        }
+    }
+}
+
+impl<T, S> Drop for Pool<T, S> {
+    fn drop(&mut self) {
+        for (number, segment) in self.segments.iter_mut().enumerate() {
+            let len = 1_usize << (FIRST_SEGMENT_BITS as usize + number.saturating_sub(1));
+            let slots = *segment.get_mut();
+            if !slots.is_null() {
+                // SAFETY: made with this length in `slot`; no claim is left, each holds a count of the pool.
+                drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(slots, len)) });
+            }
+        }
+    }
+}
+
+/// A claimed slot: exclusive access to its context. It keeps the database alive.
+pub(crate) struct Claim<T, S> {
+    slot: NonNull<Slot<T>>,
+    pool: Arc<Pool<T, S>>,
+}
+
+// SAFETY: it is exclusive access to a context, which is `Send`, and a count of the pool, which is shared.
+unsafe impl<T: Send, S: Send + Sync> Send for Claim<T, S> {}
+// SAFETY: a shared claim gives access to the pool only, which is shared anyway.
+unsafe impl<T: Send, S: Send + Sync> Sync for Claim<T, S> {}
+
+impl<T, S> Claim<T, S> {
+    fn slot(&self) -> &Slot<T> {
+        // SAFETY: slots live as long as the pool.
+        unsafe { self.slot.as_ref() }
+    }
+
+    pub fn pool(&self) -> &Arc<Pool<T, S>> {
+        &self.pool
+    }
+
+    /// The context, with what it is used on.
+    pub fn parts(&mut self) -> (&mut T, &Pool<T, S>, &SlotWord) {
+        let slot = self.slot.as_ptr();
+        // SAFETY: slots live as long as the pool; the claim is exclusive and made the context, and `self` is borrowed
+        // exclusively for as long as the parts are. The word is a field of its own.
+        unsafe { ((*(*slot).context.get()).as_mut().unwrap_unchecked(), &self.pool, &(*slot).word) }
+    }
+}
+
+impl<T, S> Drop for Claim<T, S> {
+    fn drop(&mut self) {
+        // Release: hands the context over to the next claim.
+        self.slot().claimed.store(false, Ordering::Release);
+    }
+}
+
+/// A participant of the collector, which may move between threads.
+pub(crate) struct Participant(LocalHandle);
+
+// SAFETY: a local handle is confined to a thread because its cells are not synchronized; ours is used by one thread at a
+// time, handed over with the claim of its slot. Guards made from it are not `Send` and end within a call.
+unsafe impl Send for Participant {}
+
+impl Participant {
+    pub fn new(collector: &Collector) -> Self {
+        Participant(collector.register())
+    }
+
+    pub fn pin(&self) -> Guard {
+        self.0.pin()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_exclusive_and_contexts_reused() {
+        let pool = Pool::new(());
+        let made = Cell::new(0);
+        let make = |(): &()| {
+            made.set(made.get() + 1);
+            made.get()
+        };
+        let mut claims: Vec<_> = (0..1000).map(|_| pool.claim(make)).collect();
+        let mut contexts: Vec<u32> = claims.iter_mut().map(|claim| *claim.parts().0).collect();
+        contexts.sort_unstable();
+        contexts.dedup();
+        assert_eq!(contexts.len(), 1000);
+        assert_eq!(pool.len(), 1024);
+        drop(claims);
+        for _ in 0..100 {
+            drop(pool.claim(make));
+        }
+        assert_eq!(made.get(), 1000);
+    }
+}

@@ -1,0 +1,202 @@
+//! The record of a key: the head of its version chain, and its place in the two indexes.
+
+use std::ptr;
+
+use crossbeam_epoch::Guard;
+
+use super::descriptor::retire;
+use super::version::{State, Version};
+use crate::stm::key::KeyBytes;
+use crate::stm::meters::Meters;
+use crate::stm::snapshot::LiveSnapshots;
+use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+
+/// One key. It lives from the first write of the key until the deleted key can be seen by nobody.
+pub(crate) struct Record<C> {
+    /// Link of the hash index, which alone reads and writes it.
+    pub(super) next: AtomicUsize,
+    /// Place in the hash index.
+    pub(super) split_order: u64,
+    /// Newest version, null, or [`SEALED`].
+    head: AtomicPtr<Version<C>>,
+    key: KeyBytes,
+    /// Whether the order index is known to hold the record.
+    pub(super) ordered: AtomicBool,
+    /// See invariant 3.
+    trimming: AtomicBool,
+    /// In which queues of the reclaimer the record waits: its business alone.
+    pub queued: AtomicU8,
+}
+
+/// No address of a version: those are aligned.
+const SEALED: usize = 1;
+
+/// What a chain begins with.
+pub(crate) enum Head<'g, C> {
+    /// No version: the key was never committed.
+    Empty,
+    /// The record is dead; look the key up again.
+    Sealed,
+    Version(&'g Version<C>),
+}
+
+/// What trimming has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Residue {
+    /// At most the newest version.
+    Newest,
+    /// More than the newest, for live snapshots; or a tombstone that some snapshot is older than.
+    Needed,
+    /// Nothing that anyone can see: the record was sealed and must leave the indexes.
+    Sealed,
+    /// Somebody else trims this chain, or it has no committed version while one is being decided.
+    Busy,
+}
+
+impl<C> Record<C> {
+    pub fn new(key: &[u8], split_order: u64) -> Self {
+        Record {
+            next: AtomicUsize::new(0),
+            split_order,
+            head: AtomicPtr::new(ptr::null_mut()),
+            key: KeyBytes::new(key),
+            ordered: AtomicBool::new(false),
+            trimming: AtomicBool::new(false),
+            queued: AtomicU8::new(0),
+        }
+    }
+
+    pub fn key(&self) -> &[u8] {
+        self.key.as_slice()
+    }
+
+    pub fn head<'g>(&'g self, _guard: &'g Guard) -> Head<'g, C> {
+        // Acquire: pairs with the release half of `swap_head`, which publishes the version.
+        let head = self.head.load(Ordering::Acquire);
+        if head.addr() == SEALED {
+            return Head::Sealed;
+        }
+        // SAFETY: invariant 1: it is reached under the guard.
+        match unsafe { head.as_ref() } {
+            Some(version) => Head::Version(version),
+            None => Head::Empty,
+        }
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        // Acquire: as in `head`.
+        self.head.load(Ordering::Acquire).addr() == SEALED
+    }
+
+    pub(super) fn swap_head(&self, from: *const Version<C>, to: *const Version<C>) -> bool {
+        // AcqRel: release publishes `to` for `head`; acquire, because what `from` leads to may be retired next.
+        self.head.compare_exchange(from.cast_mut(), to.cast_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl<C: Send + Sync + 'static> Record<C> {
+    /// Unlinks every version that no live snapshot can see, and seals the record where nothing remains to be seen.
+    pub fn trim(&self, live: &LiveSnapshots, guard: &Guard, meters: &Meters) -> Residue {
+        // Acquire pairs with the release below: one trimmer sees the links of the one before.
+        if self.trimming.swap(true, Ordering::Acquire) {
+            return Residue::Busy;
+        }
+        let residue = self.trim_alone(live, guard, meters);
+        self.trimming.store(false, Ordering::Release);
+        residue
+    }
+
+    fn trim_alone(&self, live: &LiveSnapshots, guard: &Guard, meters: &Meters) -> Residue {
+        let head = match self.head(guard) {
+            Head::Empty => return self.seal(ptr::null(), guard, meters),
+            Head::Sealed => return Residue::Newest,
+            Head::Version(version) => version,
+        };
+        let newest = match head.state(guard) {
+            State::Committed(number) => Some((head, number)),
+            // Below an undecided or aborted head all are committed (invariant 3).
+            _ => head.older(guard).and_then(|older| match older.state(guard) {
+                State::Committed(number) => Some((older, number)),
+                _ => None,
+            }),
+        };
+        let Some((newest, newest_number)) = newest else {
+            return Residue::Busy;
+        };
+
+        let mut kept = 0;
+        let mut keeper = newest;
+        let mut newer_number = newest_number;
+        let mut next = newest.older(guard);
+        while let Some(version) = next {
+            let State::Committed(number) = version.state(guard) else {
+                return Residue::Busy;
+            };
+            next = version.older(guard);
+            if live.needs(number, newer_number) {
+                // Release: pairs with the acquire in `Version::older`.
+                keeper.older.store(ptr::from_ref(version).cast_mut(), Ordering::Release);
+                keeper = version;
+                kept += 1;
+            } else {
+                unlink(version, keeper, guard, meters);
+            }
+            newer_number = number;
+        }
+        if keeper.older(guard).is_some() {
+            keeper.older.store(ptr::null_mut(), Ordering::Release);
+        }
+
+        if kept > 0 {
+            Residue::Needed
+        } else if newest.value().is_some() {
+            Residue::Newest
+        } else if newest_number <= live.floor() && ptr::eq(newest, head) {
+            self.seal(newest, guard, meters)
+        } else {
+            Residue::Needed
+        }
+    }
+
+    /// Seals the record if its head is still `from`: a tombstone that every snapshot sees, or nothing at all.
+    fn seal(&self, from: *const Version<C>, guard: &Guard, meters: &Meters) -> Residue {
+        if !self.swap_head(from, ptr::without_provenance(SEALED)) {
+            return Residue::Needed;
+        }
+        // SAFETY: the pointer is null or was reached under the guard.
+        if let Some(tombstone) = unsafe { from.as_ref() } {
+            // SAFETY: invariant 4: the swap has unlinked it.
+            unsafe { retire(tombstone, guard, meters) };
+        }
+        Residue::Sealed
+    }
+}
+
+/// Retires a version that the trimmer leaves out below `keeper`. The bytes that a newer value shares with it are the
+/// newer one's from now on.
+fn unlink<C: Send + Sync + 'static>(version: &Version<C>, keeper: &Version<C>, guard: &Guard, meters: &Meters) {
+    if keeper.extends_older.load(Ordering::Relaxed) {
+        // Relaxed: charges and flags are the trimmer's alone, and its flag orders one trimmer after the other.
+        let charge = version.charge.swap(0, Ordering::Relaxed);
+        keeper.charge.fetch_add(charge, Ordering::Relaxed);
+        keeper.extends_older.store(version.extends_older.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    // SAFETY: invariant 4: the one trimmer leaves it out of the chain before it releases its flag, and only this call
+    // retires it. Readers on it go on by its own link to versions that are retired later still.
+    unsafe { retire(version, guard, meters) };
+}
+
+impl<C> Drop for Record<C> {
+    fn drop(&mut self) {
+        let mut next = *self.head.get_mut();
+        if next.addr() == SEALED {
+            return;
+        }
+        while !next.is_null() {
+            // SAFETY: the last count is gone, so no thread and no index leads here (invariant 2), and each version of a
+            // chain has one link to it.
+            let mut version = unsafe { Box::from_raw(next) };
+            next = *version.older.get_mut();
+        }
+    }
+}

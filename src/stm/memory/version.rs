@@ -1,0 +1,102 @@
+//! One version of a key.
+
+use std::marker::PhantomData;
+use std::ptr;
+
+use crossbeam_epoch::Guard;
+
+use super::descriptor::{Descriptor, Phase};
+use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use crate::stm::value::Value;
+
+/// A value or a tombstone, with the stamp of the transaction that wrote it.
+pub(crate) struct Version<C> {
+    /// `version << 1 | 1` once the owner has finished the commit, before that the address of its descriptor (even).
+    stamp: AtomicU64,
+    /// `None`: the key is deleted.
+    value: Option<Value<C>>,
+    /// Null in the oldest version. Written before publication, later only by the trimmer.
+    pub(super) older: AtomicPtr<Version<C>>,
+    /// Bytes that the meters count for this version: what it does not share with the version below it.
+    pub(super) charge: AtomicU64,
+    /// Whether the value begins with the chunks of the version below it. Written like `older`.
+    pub(super) extends_older: AtomicBool,
+    descriptor: PhantomData<*const Descriptor<C>>,
+}
+
+// SAFETY: the raw pointers in it are shared only as the invariants of the module say; values are `Send + Sync`.
+unsafe impl<C: Send + Sync> Send for Version<C> {}
+// SAFETY: as above.
+unsafe impl<C: Send + Sync> Sync for Version<C> {}
+
+/// What is known of the transaction that wrote a version.
+pub(crate) enum State<'g, C> {
+    Committed(u64),
+    Aborted,
+    /// Not decided yet.
+    Undecided(&'g Descriptor<C>),
+}
+
+impl<C> Version<C> {
+    pub(super) fn new(
+        descriptor: *const Descriptor<C>,
+        value: Option<Value<C>>,
+        older: *const Version<C>,
+        extends_older: bool,
+        charge: u64,
+    ) -> Self {
+        Version {
+            stamp: AtomicU64::new(descriptor.expose_provenance() as u64),
+            value,
+            older: AtomicPtr::new(older.cast_mut()),
+            charge: AtomicU64::new(charge),
+            extends_older: AtomicBool::new(extends_older),
+            descriptor: PhantomData,
+        }
+    }
+
+    pub fn value(&self) -> Option<&Value<C>> {
+        self.value.as_ref()
+    }
+
+    /// The descriptor, unless the transaction is finished.
+    fn descriptor<'g>(&'g self, _guard: &'g Guard) -> Result<&'g Descriptor<C>, u64> {
+        // Acquire: pairs with `finish`; as the value and the descriptor were published with the head of the chain,
+        // nothing else hangs on it.
+        let stamp = self.stamp.load(Ordering::Acquire);
+        if stamp & 1 == 1 {
+            return Err(stamp >> 1);
+        }
+        let descriptor: *const Descriptor<C> = ptr::with_exposed_provenance(stamp as usize);
+        // SAFETY: invariant 5: the word led to the descriptor under this guard, so it is retired later at the earliest.
+        Ok(unsafe { &*descriptor })
+    }
+
+    pub fn state<'g>(&'g self, guard: &'g Guard) -> State<'g, C> {
+        match self.descriptor(guard) {
+            Err(version) => State::Committed(version),
+            Ok(descriptor) => match descriptor.phase() {
+                Phase::Committed(version) => State::Committed(version),
+                Phase::Aborted => State::Aborted,
+                Phase::Installing | Phase::Ready | Phase::Stamped(_) => State::Undecided(descriptor),
+            },
+        }
+    }
+
+    /// The next older version.
+    pub fn older<'g>(&'g self, _guard: &'g Guard) -> Option<&'g Version<C>> {
+        // Acquire: pairs with the trimmer's release store. The versions that it links were published before anyway.
+        // SAFETY: invariant 1: it is reached under the guard.
+        unsafe { self.older.load(Ordering::Acquire).as_ref() }
+    }
+
+    pub(super) fn take_value(self) -> Option<Value<C>> {
+        self.value
+    }
+
+    /// Replaces the descriptor by the version number that it carries.
+    pub(super) fn finish(&self, version: u64) {
+        // Release: pairs with the acquire in `descriptor`.
+        self.stamp.store(version << 1 | 1, Ordering::Release);
+    }
+}

@@ -1,0 +1,104 @@
+//! Counters of a database, kept apart by thread so that committers do not share a cache line for them.
+
+use std::cell::Cell;
+
+use crossbeam_utils::CachePadded;
+
+use super::conflict::ConflictKind;
+use super::sync::{AtomicU64, AtomicUsize, Ordering};
+
+const SHARDS: usize = 16;
+
+#[derive(Default)]
+pub(crate) struct Meters {
+    shards: [CachePadded<Shard>; SHARDS],
+}
+
+/// All wrap around: a sum of shards is right where one of them went below zero.
+#[derive(Default)]
+struct Shard {
+    live_bytes: AtomicU64,
+    versions: AtomicU64,
+    commits: AtomicU64,
+    rollbacks: AtomicU64,
+    retries: AtomicU64,
+    conflicts: [AtomicU64; 4],
+}
+
+thread_local! {
+    static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+fn shard_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let shard = SHARD.get();
+    if shard < SHARDS {
+        return shard;
+    }
+    let shard = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    SHARD.set(shard);
+    shard
+}
+
+impl Meters {
+    fn shard(&self) -> &Shard {
+        &self.shards[shard_of_this_thread()]
+    }
+
+    pub fn version_installed(&self, bytes: u64) {
+        let shard = self.shard();
+        shard.versions.fetch_add(1, Ordering::Relaxed);
+        shard.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn version_retired(&self, bytes: u64) {
+        let shard = self.shard();
+        shard.versions.fetch_sub(1, Ordering::Relaxed);
+        shard.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn committed(&self) {
+        self.shard().commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn rolled_back(&self) {
+        self.shard().rollbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn retried(&self) {
+        self.shard().retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn conflicted(&self, kind: ConflictKind) {
+        self.shard().conflicts[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(counter(shard).load(Ordering::Relaxed)))
+    }
+
+    /// Bytes of all linked versions. Never "negative", though a sum of moving counters can be for an instant.
+    pub fn live_bytes(&self) -> u64 {
+        (self.sum(|shard| &shard.live_bytes) as i64).max(0) as u64
+    }
+
+    pub fn versions(&self) -> u64 {
+        (self.sum(|shard| &shard.versions) as i64).max(0) as u64
+    }
+
+    pub fn commits(&self) -> u64 {
+        self.sum(|shard| &shard.commits)
+    }
+
+    pub fn rollbacks(&self) -> u64 {
+        self.sum(|shard| &shard.rollbacks)
+    }
+
+    pub fn retries(&self) -> u64 {
+        self.sum(|shard| &shard.retries)
+    }
+
+    pub fn conflicts(&self, kind: ConflictKind) -> u64 {
+        self.sum(|shard| &shard.conflicts[kind as usize])
+    }
+}

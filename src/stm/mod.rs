@@ -1,0 +1,33 @@
+//! The core: software transactional memory over ordered keys and chunked values. It knows no C type and no file.
+
+mod clock;
+mod commit;
+mod conflict;
+mod cursor;
+mod database;
+mod dependency_tracker;
+mod error;
+mod key;
+mod memory;
+mod meters;
+mod options;
+mod reclaimer;
+mod reservation;
+mod retry;
+mod snapshot;
+mod sync;
+mod transaction;
+mod transaction_manager;
+mod txn_buffer;
+mod value;
+mod working_set;
+
+pub use conflict::{Conflict, ConflictKind, ConflictResolution};
+pub use cursor::Cursor;
+pub use error::Error;
+pub use key::{KEY_MAX_BYTES, KeyRange};
+pub use options::{Direction, IsolationLevel, Options, TransactionOptions};
+pub use retry::RetryPolicy;
+pub use transaction::Transaction;
+pub use transaction_manager::{Stats, TransactionManager};
+pub use value::{Chunk, Value};

@@ -1,0 +1,141 @@
+//! Registered snapshots: what running transactions can still see, and so what must not be reclaimed.
+//!
+//! A transaction publishes its snapshot in the word of its slot. Reclamation reads all words and keeps what they need.
+//! Both sides race; this is why nothing is lost:
+//!
+//! - Registering first publishes "everything from about now on", then reads the clock, then publishes exactly that
+//!   number. A scan that has missed the first store read the clock, its `bound`, before: so the snapshot is not below
+//!   the bound, and a scan keeps whatever a snapshot from its bound on can see. (All of these are SeqCst.)
+//! - A committer whose reads must be certified at a later version says "everything from my snapshot on" before it can be
+//!   stamped, so that no version between its snapshot and its stamp is taken away from its validation. A scan that has
+//!   missed this has a bound below the stamp, and keeps all versions whose successor is later than the bound.
+//!
+//! What a scan found stays safe to use for ever, as later snapshots are not below its bound; it only gets less useful.
+
+use super::clock::Clock;
+use super::memory::SlotWord;
+use super::sync::Ordering;
+
+const EXACT: u64 = 1;
+const FROM_HERE_ON: u64 = 3;
+const KIND_BITS: u32 = 2;
+
+impl SlotWord {
+    /// Takes a snapshot of everything committed so far, and keeps it from being reclaimed.
+    pub fn register(&self, clock: &Clock) -> u64 {
+        self.0.store(clock.now() << KIND_BITS | FROM_HERE_ON, Ordering::SeqCst);
+        let snapshot = clock.now();
+        // Release is enough: a scan that reads the older, wider word only keeps more.
+        self.0.store(snapshot << KIND_BITS | EXACT, Ordering::Release);
+        snapshot
+    }
+
+    /// Keeps all versions later than the snapshot, too.
+    pub fn keep_later(&self, snapshot: u64) {
+        self.0.store(snapshot << KIND_BITS | FROM_HERE_ON, Ordering::SeqCst);
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    /// Gives the snapshot up.
+    pub fn clear(&self) {
+        // Release: the reads of the snapshot come before; pairs with the scan's load.
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+/// What live snapshots need, as found by a scan.
+pub(crate) struct LiveSnapshots {
+    /// Exact snapshots, ascending.
+    exact: Vec<u64>,
+    /// From here on everything is needed.
+    from_here_on: u64,
+    /// The clock before the scan; 0 before the first one.
+    bound: u64,
+}
+
+impl LiveSnapshots {
+    /// Knows of nothing, so keeps everything.
+    pub fn unknown() -> Self {
+        LiveSnapshots { exact: Vec::new(), from_here_on: 0, bound: 0 }
+    }
+
+    pub fn scan<'a>(&mut self, clock: &Clock, words: impl FnOnce() -> Box<dyn Iterator<Item = &'a SlotWord> + 'a>) {
+        self.bound = clock.now();
+        self.from_here_on = self.bound;
+        self.exact.clear();
+        for word in words() {
+            let word = word.0.load(Ordering::SeqCst);
+            let snapshot = word >> KIND_BITS;
+            match word & ((1 << KIND_BITS) - 1) {
+                EXACT => self.exact.push(snapshot),
+                FROM_HERE_ON => self.from_here_on = self.from_here_on.min(snapshot),
+                _ => {}
+            }
+        }
+        self.exact.sort_unstable();
+        self.exact.dedup();
+    }
+
+    pub fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    /// Whether a version that was superseded by `newer` must stay.
+    pub fn needs(&self, version: u64, newer: u64) -> bool {
+        if newer > self.from_here_on {
+            return true;
+        }
+        let first = self.exact.partition_point(|snapshot| *snapshot < version);
+        self.exact.get(first).is_some_and(|snapshot| *snapshot < newer)
+    }
+
+    /// No live snapshot is below this one.
+    pub fn floor(&self) -> u64 {
+        self.exact.first().map_or(self.from_here_on, |oldest| self.from_here_on.min(*oldest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stm::sync::AtomicU64;
+
+    fn scan(clock: &Clock, words: &[SlotWord]) -> LiveSnapshots {
+        let mut live = LiveSnapshots::unknown();
+        live.scan(clock, || Box::new(words.iter()));
+        live
+    }
+
+    #[test]
+    fn versions_between_snapshots_are_not_needed() {
+        let clock = Clock::new();
+        let words = [(); 3].map(|()| SlotWord(AtomicU64::new(0)));
+        for _ in 0..10 {
+            clock.draw();
+        }
+        assert_eq!(words[0].register(&clock), 10);
+        for _ in 0..10 {
+            clock.draw();
+        }
+        assert_eq!(words[1].register(&clock), 20);
+        for _ in 0..10 {
+            clock.draw();
+        }
+        let live = scan(&clock, &words);
+        assert_eq!((live.floor(), live.bound()), (10, 30));
+        assert!(live.needs(5, 11) && live.needs(10, 11) && live.needs(20, 30) && live.needs(15, 21));
+        assert!(!live.needs(5, 10) && !live.needs(11, 20) && !live.needs(21, 30));
+        assert!(live.needs(29, 31), "what is later than the bound is not judged");
+
+        words[0].keep_later(10);
+        let live = scan(&clock, &words);
+        assert!(live.needs(11, 12) && !live.needs(5, 10));
+        words[0].clear();
+        words[1].clear();
+        assert_eq!(scan(&clock, &words).floor(), 30);
+        assert!(LiveSnapshots::unknown().needs(1, 2));
+    }
+}

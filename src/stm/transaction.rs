@@ -1,0 +1,488 @@
+//! A transaction: reads from its snapshot and its own writes, stages writes, ends by commit or rollback.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::commit::{Committer, PlannedWrite};
+use super::conflict::{Conflict, ConflictKind, ConflictResolution};
+use super::cursor::Cursor;
+use super::database::{Context, Database, DatabasePool};
+use super::dependency_tracker::{DependencyTracker, Footprint, Newest, PointRead};
+use super::error::Error;
+use super::key::{KeyRange, check_key};
+use super::memory::{Claim, Record, SlotWord};
+use super::options::{Direction, IsolationLevel, TransactionOptions};
+use super::sync::{AtomicU64, Ordering};
+use super::value::{Chunk, Value};
+use super::working_set::{Operation, WorkingSet, Write};
+
+const ENDED: Error = Error::InvalidState("transaction: it has ended");
+
+/// A running transaction. One thread at a time uses it; it may move between threads. Dropped while open, it rolls back.
+///
+/// Reads see the snapshot (at read committed: the newest commit) and the transaction's own writes; writes are seen by
+/// nobody else before [`commit`](Transaction::commit), and then all at once. No call waits for another thread.
+pub struct Transaction<C: Chunk> {
+    /// `None` once it has ended.
+    open: Option<Open<C>>,
+    settings: Settings,
+    /// Taken at begin; what read committed sees moves on.
+    snapshot: u64,
+    commit_version: Option<u64>,
+    /// For its cursors, from the first one on.
+    id: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Settings {
+    isolation: IsolationLevel,
+    conflict_resolution: ConflictResolution,
+    read_only: bool,
+    max_bytes: Option<u64>,
+    /// Of a transaction that starves: see [`super::reservation`].
+    priority: Option<u64>,
+}
+
+/// A claimed context in use. Ending, in whichever way, leaves it clean for the next.
+pub(super) struct Open<C: Chunk>(Claim<Context<C>, Database<C>>);
+
+impl<C: Chunk> Open<C> {
+    pub fn new(pool: &Arc<DatabasePool<C>>) -> Self {
+        Open(pool.claim(Database::context))
+    }
+
+    pub fn parts(&mut self) -> (&mut Context<C>, &DatabasePool<C>, &SlotWord) {
+        self.0.parts()
+    }
+}
+
+impl<C: Chunk> Drop for Open<C> {
+    fn drop(&mut self) {
+        let (context, _, word) = self.0.parts();
+        word.clear();
+        context.set.clear();
+    }
+}
+
+impl<C: Chunk> Transaction<C> {
+    pub(super) fn begin(pool: &Arc<DatabasePool<C>>, options: &TransactionOptions, priority: Option<u64>) -> Self {
+        let defaults = &pool.shared().options;
+        let settings = Settings {
+            isolation: options.isolation.unwrap_or(defaults.isolation),
+            conflict_resolution: options.conflict_resolution.unwrap_or(defaults.conflict_resolution),
+            read_only: options.read_only,
+            max_bytes: options.max_bytes.or(defaults.max_transaction_bytes),
+            priority,
+        };
+        let mut open = Open::new(pool);
+        let (_, pool, word) = open.parts();
+        let snapshot = match settings.isolation {
+            // Holds no snapshot between its calls.
+            IsolationLevel::ReadCommitted => pool.shared().clock.now(),
+            IsolationLevel::RepeatableRead | IsolationLevel::Serializable => word.register(&pool.shared().clock),
+        };
+        Transaction { open: Some(open), settings, snapshot, commit_version: None, id: None }
+    }
+
+    /// Whether it can still be used.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether writes are refused.
+    pub fn is_read_only(&self) -> bool {
+        self.settings.read_only
+    }
+
+    /// The version up to which it sees commits; at read committed, the one at which it began.
+    pub fn snapshot_version(&self) -> u64 {
+        self.snapshot
+    }
+
+    /// The version by which it was committed: the one of its snapshot if it wrote nothing. `None`: it was not committed.
+    pub fn commit_version(&self) -> Option<u64> {
+        self.commit_version
+    }
+
+    fn open(&mut self) -> Result<&mut Open<C>, Error> {
+        self.open.as_mut().ok_or(ENDED)
+    }
+
+    /// The value of a key, or `None`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end,
+    /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after.
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<Value<C>>, Error> {
+        self.read(key, |committed| committed.cloned(), |own| own)
+    }
+
+    /// Whether a key has a value. It counts as a read of the key.
+    ///
+    /// # Errors
+    /// Those of [`get`](Transaction::get).
+    pub fn exists(&mut self, key: &[u8]) -> Result<bool, Error> {
+        self.read(key, |committed| committed.is_some(), |own| own.is_some())
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &[u8],
+        committed: impl FnOnce(Option<&Value<C>>) -> T,
+        own: impl FnOnce(Option<Value<C>>) -> T,
+    ) -> Result<T, Error> {
+        let settings = self.settings;
+        let snapshot = self.snapshot;
+        let (context, pool, word) = self.open()?.parts();
+        check_key(key)?;
+        let Database { buffer, clock, .. } = pool.shared();
+        let hash = buffer.hash(key);
+        let mut appended = None;
+        if context.set.writes > 0
+            && let Some(entry) = context.set.position(hash, key)
+            && let Some(write) = &context.set.entries[entry].write
+        {
+            match &write.operation {
+                Operation::Put(value) => return Ok(own(Some(value.clone()))),
+                Operation::Delete => return Ok(own(None)),
+                Operation::Append(rows) => appended = Some(rows.clone()),
+            }
+        }
+
+        let moving = settings.isolation == IsolationLevel::ReadCommitted;
+        let snapshot = if moving { word.register(clock) } else { snapshot };
+        let guard = context.participant.pin();
+        let record = buffer.find(hash, key, &guard);
+        let tracker = DependencyTracker { buffer, clock, guard: &guard };
+        let value = match record.map(|record| tracker.newest_at(record, snapshot, None)) {
+            Some(Newest::Version(version, _)) => version.value(),
+            Some(Newest::None | Newest::Sealed) | None => None,
+        };
+        if moving {
+            word.clear();
+        }
+        if settings.tracks_reads() {
+            let entry = context.set.entry(hash, key);
+            let entry = &mut context.set.entries[entry];
+            if entry.read_at.is_none() {
+                entry.record = record.map(|record| record.share(&guard));
+            }
+            (entry.read_at, entry.absent) = (Some(snapshot), value.is_none());
+        }
+        match (appended, value) {
+            (None, value) => Ok(committed(value)),
+            (Some(rows), None) => Ok(own(Some(rows))),
+            (Some(rows), Some(value)) => Ok(own(Some(value.append(&rows)?))),
+        }
+    }
+
+    /// Makes `value` the value of a key.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end or when it is read-only,
+    /// [`Error::LimitExceeded`] when too many bytes would be staged or held. Nothing is staged then.
+    pub fn put(&mut self, key: &[u8], value: impl Into<Value<C>>) -> Result<(), Error> {
+        self.stage(key, Operation::Put(value.into()))
+    }
+
+    /// Adds rows after whatever is the newest value of the key at commit. Appends of concurrent transactions never
+    /// conflict; their rows follow one another in commit order. On an absent key it is a put.
+    ///
+    /// # Errors
+    /// Those of [`put`](Transaction::put), and [`Error::SchemaMismatch`] when rows that this transaction has staged for
+    /// the key have another schema. Rows committed by others are compared at commit.
+    pub fn append(&mut self, key: &[u8], rows: impl Into<Value<C>>) -> Result<(), Error> {
+        self.stage(key, Operation::Append(rows.into()))
+    }
+
+    /// Deletes a key, whether it exists or not.
+    ///
+    /// # Errors
+    /// Those of [`put`](Transaction::put).
+    pub fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
+        self.stage(key, Operation::Delete)
+    }
+
+    fn stage(&mut self, key: &[u8], operation: Operation<C>) -> Result<(), Error> {
+        let settings = self.settings;
+        let (context, pool, _) = self.open()?.parts();
+        settings.check_writable()?;
+        check_key(key)?;
+        let database = pool.shared();
+        let set = &mut context.set;
+        let entry = set.entry(database.buffer.hash(key), key);
+        let write = set.compose(entry, operation)?;
+        let staged = set.staged_bytes_with(entry, &write);
+        if staged > set.staged_bytes {
+            within(settings.max_bytes, staged, "bytes staged by the transaction")?;
+            if let limit @ Some(_) = database.options.max_total_bytes {
+                within(limit, database.meters.live_bytes().saturating_add(staged), "bytes held by the database")?;
+            }
+        }
+        set.stage(entry, Some(write));
+        Ok(())
+    }
+
+    /// Sets how a conflict of the staged write of a key is resolved. False: no write of the key is staged.
+    ///
+    /// # Errors
+    /// Those of [`put`](Transaction::put), limits excepted.
+    pub fn set_conflict_resolution(&mut self, key: &[u8], resolution: ConflictResolution) -> Result<bool, Error> {
+        let settings = self.settings;
+        let (context, pool, _) = self.open()?.parts();
+        settings.check_writable()?;
+        check_key(key)?;
+        let set = &mut context.set;
+        let Some(entry) = set.position(pool.shared().buffer.hash(key), key) else {
+            return Ok(false);
+        };
+        let Some(write) = &set.entries[entry].write else {
+            return Ok(false);
+        };
+        let write = Write { resolution: Some(resolution), ..write.clone() };
+        set.stage(entry, Some(write));
+        Ok(true)
+    }
+
+    /// Begins a scan of at most `limit` keys of a range. It reads as it goes: see [`Cursor`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] after the end.
+    pub fn open_cursor(
+        &mut self,
+        range: KeyRange,
+        direction: Direction,
+        limit: Option<u64>,
+    ) -> Result<Cursor<C>, Error> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        self.open()?;
+        let id = *self.id.get_or_insert_with(|| NEXT_ID.fetch_add(1, Ordering::Relaxed));
+        Cursor::open(self, id, range, direction, limit)
+    }
+
+    /// The keys and values of a range, at most `limit` of them.
+    ///
+    /// # Errors
+    /// Those of [`get`](Transaction::get).
+    pub fn scan(
+        &mut self,
+        range: KeyRange,
+        direction: Direction,
+        limit: Option<u64>,
+    ) -> Result<Vec<(Vec<u8>, Value<C>)>, Error> {
+        let mut cursor = self.open_cursor(range, direction, limit)?;
+        let mut found = Vec::new();
+        while cursor.next(self)? {
+            found.extend(cursor.entry().map(|(key, value)| (key.to_vec(), value.clone())));
+        }
+        Ok(found)
+    }
+
+    /// Marks a point to which the staged writes can be rolled back.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] after the end.
+    pub fn savepoint(&mut self) -> Result<u64, Error> {
+        Ok(self.open()?.parts().0.set.savepoint())
+    }
+
+    /// Undoes all writes that were staged since the savepoint, which stays; later savepoints go. What was read counts on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] after the end, [`Error::InvalidArgument`] for a savepoint that is not open.
+    pub fn rollback_to(&mut self, savepoint: u64) -> Result<(), Error> {
+        self.open()?.parts().0.set.rollback_to(savepoint)
+    }
+
+    /// Forgets a savepoint and later ones. What was staged since stays.
+    ///
+    /// # Errors
+    /// Those of [`rollback_to`](Transaction::rollback_to).
+    pub fn release(&mut self, savepoint: u64) -> Result<(), Error> {
+        self.open()?.parts().0.set.release(savepoint)
+    }
+
+    /// Ends the transaction and makes its writes visible, all at once, or none of them. Gives the commit version.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when others have committed what it cannot be ordered with, [`Error::SchemaMismatch`] when
+    /// appended rows do not fit, [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
+    pub fn commit(&mut self) -> Result<u64, Error> {
+        let mut open = self.open.take().ok_or(ENDED)?;
+        let (context, pool, word) = open.parts();
+        let committed = if context.set.writes == 0 {
+            Ok(match self.settings.isolation {
+                IsolationLevel::ReadCommitted => pool.shared().clock.now(),
+                IsolationLevel::RepeatableRead | IsolationLevel::Serializable => self.snapshot,
+            })
+        } else {
+            self.settings.commit(self.snapshot, context, pool, word)
+        };
+        self.commit_version = committed.as_ref().ok().copied();
+        let meters = &pool.shared().meters;
+        match &committed {
+            Ok(_) => meters.committed(),
+            Err(Error::Conflict(conflicts)) => {
+                conflicts.first().into_iter().for_each(|conflict| meters.conflicted(conflict.kind));
+                self.settings.reserve(&context.set, pool.shared());
+            }
+            Err(_) => meters.rolled_back(),
+        }
+        committed
+    }
+
+    /// Ends the transaction and drops its writes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] after the end.
+    pub fn rollback(&mut self) -> Result<(), Error> {
+        let mut open = self.open.take().ok_or(ENDED)?;
+        let (context, pool, _) = open.parts();
+        pool.shared().meters.rolled_back();
+        self.settings.reserve(&context.set, pool.shared());
+        Ok(())
+    }
+
+    pub(super) fn scan_parts(&mut self, id: u64) -> Result<ScanParts<'_, C>, Error> {
+        let (settings, snapshot) = (self.settings, self.snapshot);
+        if self.open.is_some() && self.id != Some(id) {
+            return Err(Error::InvalidState("cursor: it belongs to another transaction"));
+        }
+        let (context, pool, _) = self.open()?.parts();
+        Ok(ScanParts { context, database: pool.shared(), snapshot, tracks_reads: settings.tracks_reads() })
+    }
+
+    /// A slot of its own for a scan at read committed, which sees one snapshot from its beginning to its end.
+    pub(super) fn scan_holder(&mut self) -> Result<Option<(Open<C>, u64)>, Error> {
+        let isolation = self.settings.isolation;
+        let open = self.open()?;
+        if isolation != IsolationLevel::ReadCommitted {
+            return Ok(None);
+        }
+        let mut holder = Open::new(open.0.pool());
+        let (_, pool, word) = holder.parts();
+        let snapshot = word.register(&pool.shared().clock);
+        Ok(Some((holder, snapshot)))
+    }
+}
+
+/// What a cursor works on.
+pub(super) struct ScanParts<'t, C: Chunk> {
+    pub context: &'t mut Context<C>,
+    pub database: &'t Database<C>,
+    pub snapshot: u64,
+    pub tracks_reads: bool,
+}
+
+impl Settings {
+    /// Repeatable read needs no track of them: what it writes is compared with its snapshot in any case.
+    fn tracks_reads(&self) -> bool {
+        !self.read_only && self.isolation != IsolationLevel::RepeatableRead
+    }
+
+    fn check_writable(&self) -> Result<(), Error> {
+        if self.read_only {
+            return Err(Error::InvalidState("transaction: it is read-only"));
+        }
+        Ok(())
+    }
+
+    fn commit<C: Chunk>(
+        &self,
+        snapshot: u64,
+        context: &mut Context<C>,
+        pool: &DatabasePool<C>,
+        word: &SlotWord,
+    ) -> Result<u64, Error> {
+        let database = pool.shared();
+        let footprint = match self.isolation {
+            IsolationLevel::Serializable => footprint(&mut context.set),
+            IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
+        };
+        let set = &context.set;
+        let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
+        let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
+        if let Some(key) = database.reservations.blocked(self.priority, keys) {
+            return Err(Error::Conflict(vec![Conflict {
+                kind: ConflictKind::Prepared,
+                key: key.to_vec(),
+                range: None,
+                version: 0,
+            }]));
+        }
+        let mut writes = Vec::with_capacity(set.writes);
+        writes.extend(written().map(|(entry, write)| {
+            let read_at = set.last_read(entry);
+            PlannedWrite {
+                key: entry.key.as_slice(),
+                hash: entry.hash,
+                operation: &write.operation,
+                basis: read_at.unwrap_or(snapshot),
+                resolution: match (self.isolation, read_at) {
+                    (IsolationLevel::Serializable, Some(_)) => None,
+                    _ => Some(write.resolution.unwrap_or(self.conflict_resolution)),
+                },
+            }
+        }));
+
+        let guard = context.participant.pin();
+        let committed = Committer { database, guard: &guard, word, snapshot }.commit(&writes, footprint);
+        word.clear();
+        let budget = 2 + 2 * writes.len();
+        let words = || -> Box<dyn Iterator<Item = &SlotWord>> { Box::new(pool.words()) };
+        database.refresh_live(&mut context.live, pool.len(), words);
+        database.reclaim(&context.live, budget, &guard);
+        committed
+    }
+
+    /// Reserves what a starving transaction has touched in vain.
+    fn reserve<C: Chunk>(&self, set: &WorkingSet<C>, database: &Database<C>) {
+        if let Some(priority) = self.priority {
+            let keys = set.entries.iter().map(|entry| entry.key.clone()).collect();
+            let ranges = set.ranges.iter().map(|(range, _)| range.clone()).collect();
+            database.reservations.hold(priority, keys, ranges);
+        }
+    }
+}
+
+/// What must be certified: what was read and is not written. The rest is compared when it is installed.
+fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
+    let only_read = set.entries.iter().filter(|entry| entry.read_at.is_some() && entry.write.is_none());
+    let mut reads = Vec::with_capacity(only_read.count());
+    for entry in &mut set.entries {
+        if entry.read_at.is_some() && entry.write.is_none() {
+            reads.push(PointRead {
+                key: entry.key.clone(),
+                hash: entry.hash,
+                record: entry.record.take() as Option<Arc<Record<C>>>,
+                absent: entry.absent,
+            });
+        }
+    }
+    let ranges: Vec<_> = set.ranges.iter().map(|(range, _)| range.clone()).filter(|range| !range.is_empty()).collect();
+    (!reads.is_empty() || !ranges.is_empty()).then_some(Footprint { reads, ranges })
+}
+
+fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {
+    match limit {
+        Some(limit) if bytes > limit => {
+            Err(Error::LimitExceeded(format!("{what} would be {bytes}, and the limit is {limit}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl<C: Chunk> Drop for Transaction<C> {
+    fn drop(&mut self) {
+        // Fails only when it has ended, and then there is nothing to do.
+        _ = self.rollback();
+    }
+}
+
+/// The bound that continues a walk behind `key`.
+pub(super) fn behind(key: &[u8], range: &KeyRange, direction: Direction) -> KeyRange {
+    match direction {
+        Direction::Forward => KeyRange::new(Bound::Excluded(key.to_vec()), range.end.clone()),
+        Direction::Reverse => KeyRange::new(range.start.clone(), Bound::Excluded(key.to_vec())),
+    }
+}

@@ -1,0 +1,131 @@
+//! The database: begins transactions, reruns them, and tells how it is.
+
+use std::sync::Arc;
+
+use super::conflict::ConflictKind;
+use super::database::{Database, DatabasePool};
+use super::error::Error;
+use super::memory::{Pool, SlotWord};
+use super::options::{Options, TransactionOptions};
+use super::retry::RetryPolicy;
+use super::snapshot::LiveSnapshots;
+use super::transaction::{Open, Transaction};
+use super::value::Chunk;
+
+/// A handle of a database. Cloning gives another handle of the same one; all threads may use it at once.
+/// The database goes with its last handle, transaction and cursor.
+pub struct TransactionManager<C: Chunk> {
+    pool: Arc<DatabasePool<C>>,
+}
+
+impl<C: Chunk> Clone for TransactionManager<C> {
+    fn clone(&self) -> Self {
+        TransactionManager { pool: Arc::clone(&self.pool) }
+    }
+}
+
+/// How a database is. Counters run from its opening; all numbers are taken while others go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Keys with a record: those that exist, and deleted ones that have not been reclaimed.
+    pub keys: u64,
+    /// Versions of all keys, tombstones included.
+    pub versions: u64,
+    /// Bytes that the versions hold; chunks that several versions of a key share count once.
+    pub live_bytes: u64,
+    /// Transactions and read-committed scans that hold a snapshot.
+    pub active_transactions: u64,
+    /// The oldest snapshot held; the newest version where there is none.
+    pub oldest_snapshot: u64,
+    /// The newest commit version.
+    pub version: u64,
+    /// Transactions that committed.
+    pub commits: u64,
+    /// Transactions that were rolled back, or aborted for another reason than a conflict.
+    pub rollbacks: u64,
+    /// Transactions that were aborted by a conflict of two writes.
+    pub conflicts_write_write: u64,
+    /// Transactions that were aborted because what they read was overwritten.
+    pub conflicts_read_write: u64,
+    /// Transactions that were aborted because a range that they scanned, or a key that they found absent, changed.
+    pub conflicts_phantom: u64,
+    /// Transactions that were aborted because another one held a key.
+    pub conflicts_prepared: u64,
+    /// Attempts that were rerun.
+    pub retries: u64,
+}
+
+impl<C: Chunk> TransactionManager<C> {
+    /// Opens an empty database in memory.
+    pub fn new(options: Options) -> Self {
+        TransactionManager { pool: Pool::new(Database::new(options)) }
+    }
+
+    /// What it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.pool.shared().options
+    }
+
+    /// Begins a transaction.
+    pub fn begin(&self, options: &TransactionOptions) -> Transaction<C> {
+        Transaction::begin(&self.pool, options, None)
+    }
+
+    /// Begins the attempts of a transaction that is to be rerun on conflicts.
+    pub fn retry_policy(&self, options: &TransactionOptions) -> RetryPolicy<C> {
+        RetryPolicy::new(Arc::clone(&self.pool), options.clone())
+    }
+
+    /// Runs `body` in a transaction and commits it; on conflicts, of the commit or reported by `body`, does it again as
+    /// the options say. Gives what the body gave and the commit version. It sleeps between attempts.
+    ///
+    /// # Errors
+    /// Every error of `body` or of the commit that is no conflict, the last conflict when the attempts are used up, and
+    /// [`Error::Timeout`].
+    pub fn transact<T>(
+        &self,
+        options: &TransactionOptions,
+        mut body: impl FnMut(&mut Transaction<C>) -> Result<T, Error>,
+    ) -> Result<(T, u64), Error> {
+        let mut policy = self.retry_policy(options);
+        loop {
+            let mut transaction = policy.begin();
+            let outcome = match body(&mut transaction) {
+                Ok(given) => transaction.commit().map(|version| (given, version)),
+                Err(error) => Err(error),
+            };
+            drop(transaction);
+            match outcome {
+                Ok(done) => return Ok(done),
+                Err(error) => policy.conflicted(error)?,
+            }
+        }
+    }
+
+    /// Counters and sizes. It first reclaims all that can be reclaimed, so it is not for a hot path.
+    pub fn stats(&self) -> Stats {
+        let mut open = Open::new(&self.pool);
+        let (context, pool, _) = open.parts();
+        let database = pool.shared();
+        let words = || -> Box<dyn Iterator<Item = &SlotWord>> { Box::new(pool.words()) };
+        let mut live = LiveSnapshots::unknown();
+        database.reclaim_all(&mut live, words, &context.participant.pin());
+        let meters = &database.meters;
+        Stats {
+            keys: database.buffer.len() as u64,
+            versions: meters.versions(),
+            live_bytes: meters.live_bytes(),
+            active_transactions: pool.words().filter(|word| word.is_held()).count() as u64,
+            oldest_snapshot: live.floor(),
+            version: live.bound(),
+            commits: meters.commits(),
+            rollbacks: meters.rollbacks(),
+            conflicts_write_write: meters.conflicts(ConflictKind::WriteWrite),
+            conflicts_read_write: meters.conflicts(ConflictKind::ReadWrite),
+            conflicts_phantom: meters.conflicts(ConflictKind::Phantom),
+            conflicts_prepared: meters.conflicts(ConflictKind::Prepared),
+            retries: meters.retries(),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The transaction buffer: all records, by hash for points and by key for scans. Both lead to the same version chains.
+
+use std::ops::Bound;
+
+use crossbeam_epoch::{Collector, Guard};
+
+use super::memory::{HashIndex, OrderIndex, Participant, Record};
+use super::options::Direction;
+
+pub(crate) struct TxnBuffer<C: Send + Sync + 'static> {
+    hashes: HashIndex<C>,
+    order: OrderIndex<C>,
+    /// Frees what was unlinked. It is the database's own, and goes with it: nothing outlives the last handle.
+    collector: Collector,
+}
+
+impl<C: Send + Sync + 'static> TxnBuffer<C> {
+    pub fn new() -> Self {
+        let collector = Collector::new();
+        TxnBuffer { hashes: HashIndex::new(), order: OrderIndex::new(collector.clone()), collector }
+    }
+
+    pub fn participant(&self) -> Participant {
+        Participant::new(&self.collector)
+    }
+
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hashes.hash(key)
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// The record of a key, if it has one.
+    pub fn find<'g>(&'g self, hash: u64, key: &[u8], guard: &'g Guard) -> Option<&'g Record<C>> {
+        self.hashes.get(hash, key, guard)
+    }
+
+    /// The record of a key for a writer: made if need be, and in both indexes.
+    pub fn record<'g>(&'g self, hash: u64, key: &[u8], guard: &'g Guard) -> &'g Record<C> {
+        loop {
+            let record = self.hashes.get_or_insert(hash, key, guard);
+            if !record.is_sealed() && self.order.link(record, guard) {
+                return record;
+            }
+            self.remove(record, guard);
+        }
+    }
+
+    /// Takes a sealed record out of both indexes. Anyone who meets it may; doing it twice does no harm.
+    pub fn remove(&self, record: &Record<C>, guard: &Guard) {
+        debug_assert!(record.is_sealed());
+        self.hashes.remove(record, guard);
+        self.order.remove(record, guard);
+    }
+
+    /// Records in key order from a bound on; the caller looks for the other end.
+    pub fn walk<'g>(
+        &'g self,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        direction: Direction,
+        guard: &'g Guard,
+    ) -> impl Iterator<Item = &'g Record<C>> + use<'g, C> {
+        self.order.walk(bounds, direction, guard)
+    }
+}

@@ -1,0 +1,312 @@
+//! What a transaction has read and staged: private until it commits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::conflict::ConflictResolution;
+use super::error::Error;
+use super::key::{KeyBytes, KeyRange};
+use super::memory::Record;
+use super::value::{Chunk, Value};
+
+/// Up to so many entries are searched one by one.
+const LINEAR: usize = 8;
+
+pub(crate) struct WorkingSet<C> {
+    /// One entry a key, in the order of first use.
+    pub entries: Vec<Entry<C>>,
+    /// Open addressing from hash to entry + 1, once there are more than [`LINEAR`].
+    table: Vec<u32>,
+    /// Staged writes by key, kept once a scan needs them. May name entries whose write was rolled back.
+    ordered: Option<BTreeMap<KeyBytes, u32>>,
+    /// Scanned ranges and the snapshots at which they were scanned.
+    pub ranges: Vec<(KeyRange, u64)>,
+    /// Entries with a write.
+    pub writes: usize,
+    pub staged_bytes: u64,
+    /// Undo log of the staged writes, while there are savepoints.
+    journal: Vec<Undo<C>>,
+    savepoints: Vec<(u64, usize)>,
+    next_savepoint: u64,
+}
+
+pub(crate) struct Entry<C> {
+    pub key: KeyBytes,
+    pub hash: u64,
+    /// The record that was read; `None` where there was none, or nothing was read.
+    pub record: Option<Arc<Record<C>>>,
+    /// The snapshot at which the key was last read.
+    pub read_at: Option<u64>,
+    /// Whether the read found nothing.
+    pub absent: bool,
+    pub write: Option<Write<C>>,
+}
+
+pub(crate) struct Write<C> {
+    pub operation: Operation<C>,
+    /// `None`: the transaction's.
+    pub resolution: Option<ConflictResolution>,
+}
+
+pub(crate) enum Operation<C> {
+    Put(Value<C>),
+    /// Rows that go after whatever is newest.
+    Append(Value<C>),
+    Delete,
+}
+
+struct Undo<C> {
+    entry: usize,
+    before: Option<Write<C>>,
+}
+
+impl<C: Clone> Clone for Write<C> {
+    fn clone(&self) -> Self {
+        let operation = match &self.operation {
+            Operation::Put(value) => Operation::Put(value.clone()),
+            Operation::Append(value) => Operation::Append(value.clone()),
+            Operation::Delete => Operation::Delete,
+        };
+        Write { operation, resolution: self.resolution }
+    }
+}
+
+impl<C: Chunk> Operation<C> {
+    fn bytes(&self) -> u64 {
+        match self {
+            Operation::Put(value) | Operation::Append(value) => value.bytes(),
+            Operation::Delete => 0,
+        }
+    }
+}
+
+impl<C> WorkingSet<C> {
+    pub fn new() -> Self {
+        WorkingSet {
+            entries: Vec::new(),
+            table: Vec::new(),
+            ordered: None,
+            ranges: Vec::new(),
+            writes: 0,
+            staged_bytes: 0,
+            journal: Vec::new(),
+            savepoints: Vec::new(),
+            next_savepoint: 1,
+        }
+    }
+
+    /// Forgets everything. Very large buffers are given back.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.entries.shrink_to(1024);
+        self.table.clear();
+        self.table.shrink_to(4096);
+        self.ordered = None;
+        self.ranges.clear();
+        self.journal.clear();
+        self.savepoints.clear();
+        (self.writes, self.staged_bytes, self.next_savepoint) = (0, 0, 1);
+    }
+
+    pub fn position(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        let is_key = |entry: &Entry<C>| entry.hash == hash && entry.key.as_slice() == key;
+        if self.table.is_empty() {
+            return self.entries.iter().position(is_key);
+        }
+        let mask = self.table.len() - 1;
+        let mut place = hash as usize & mask;
+        loop {
+            match self.table[place] {
+                0 => return None,
+                number if is_key(&self.entries[number as usize - 1]) => return Some(number as usize - 1),
+                _ => place = (place + 1) & mask,
+            }
+        }
+    }
+
+    /// The entry of a key, made if there is none.
+    pub fn entry(&mut self, hash: u64, key: &[u8]) -> usize {
+        if let Some(position) = self.position(hash, key) {
+            return position;
+        }
+        let position = self.entries.len();
+        self.entries.push(Entry {
+            key: KeyBytes::new(key),
+            hash,
+            record: None,
+            read_at: None,
+            absent: false,
+            write: None,
+        });
+        let count = self.entries.len();
+        if count > LINEAR {
+            if count * 2 > self.table.len() {
+                self.table.clear();
+                self.table.resize((count * 4).next_power_of_two(), 0);
+                for number in 0..count {
+                    self.place(number);
+                }
+            } else {
+                self.place(position);
+            }
+        }
+        position
+    }
+
+    fn place(&mut self, number: usize) {
+        let mask = self.table.len() - 1;
+        let mut place = self.entries[number].hash as usize & mask;
+        while self.table[place] != 0 {
+            place = (place + 1) & mask;
+        }
+        self.table[place] = number as u32 + 1;
+    }
+
+    /// Staged writes by key, and the entries that they name.
+    pub fn ordered(&mut self) -> (&BTreeMap<KeyBytes, u32>, &[Entry<C>]) {
+        let ordered = self.ordered.get_or_insert_with(|| {
+            let written = self.entries.iter().enumerate().filter(|(_, entry)| entry.write.is_some());
+            written.map(|(number, entry)| (entry.key.clone(), number as u32)).collect()
+        });
+        (ordered, &self.entries)
+    }
+
+    /// The snapshot at which a key was last read, by itself or in a range.
+    pub fn last_read(&self, entry: &Entry<C>) -> Option<u64> {
+        let scanned = self.ranges.iter().filter(|(range, _)| range.contains(entry.key.as_slice()));
+        scanned.map(|(_, snapshot)| *snapshot).chain(entry.read_at).max()
+    }
+}
+
+impl<C: Chunk> WorkingSet<C> {
+    /// What `operation` on top of the staged write of the entry comes to.
+    pub fn compose(&self, entry: usize, operation: Operation<C>) -> Result<Write<C>, Error> {
+        let before = self.entries[entry].write.as_ref();
+        Ok(match (operation, before.map(|write| (&write.operation, write.resolution))) {
+            (Operation::Append(rows), Some((Operation::Put(value), resolution))) => {
+                Write { operation: Operation::Put(value.append(&rows)?), resolution }
+            }
+            (Operation::Append(rows), Some((Operation::Append(value), resolution))) => {
+                Write { operation: Operation::Append(value.append(&rows)?), resolution }
+            }
+            (Operation::Append(rows), Some((Operation::Delete, resolution))) => {
+                Write { operation: Operation::Put(rows), resolution }
+            }
+            (operation, _) => Write { operation, resolution: None },
+        })
+    }
+
+    /// Bytes that would be staged with `write` in the entry.
+    pub fn staged_bytes_with(&self, entry: usize, write: &Write<C>) -> u64 {
+        let before = self.entries[entry].write.as_ref().map_or(0, |write| write.operation.bytes());
+        self.staged_bytes - before + write.operation.bytes()
+    }
+
+    /// Replaces the staged write of an entry.
+    pub fn stage(&mut self, entry: usize, write: Option<Write<C>>) {
+        let before = self.replace(entry, write);
+        if !self.savepoints.is_empty() {
+            self.journal.push(Undo { entry, before });
+        }
+    }
+
+    fn replace(&mut self, number: usize, write: Option<Write<C>>) -> Option<Write<C>> {
+        let entry = &mut self.entries[number];
+        if let (Some(ordered), Some(_)) = (&mut self.ordered, &write) {
+            ordered.insert(entry.key.clone(), number as u32);
+        }
+        let bytes = |write: &Option<Write<C>>| write.as_ref().map_or(0, |write| write.operation.bytes());
+        self.staged_bytes = self.staged_bytes + bytes(&write) - bytes(&entry.write);
+        self.writes = self.writes + usize::from(write.is_some()) - usize::from(entry.write.is_some());
+        std::mem::replace(&mut entry.write, write)
+    }
+
+    pub fn savepoint(&mut self) -> u64 {
+        let savepoint = self.next_savepoint;
+        self.next_savepoint += 1;
+        self.savepoints.push((savepoint, self.journal.len()));
+        savepoint
+    }
+
+    fn savepoint_position(&self, savepoint: u64) -> Result<usize, Error> {
+        let position = self.savepoints.binary_search_by_key(&savepoint, |(number, _)| *number);
+        position.map_err(|_| Error::InvalidArgument(format!("savepoint: {savepoint} is not open")))
+    }
+
+    /// Undoes all writes staged since; the savepoint stays, later ones go.
+    pub fn rollback_to(&mut self, savepoint: u64) -> Result<(), Error> {
+        let position = self.savepoint_position(savepoint)?;
+        let length = self.savepoints[position].1;
+        while self.journal.len() > length
+            && let Some(undo) = self.journal.pop()
+        {
+            self.replace(undo.entry, undo.before);
+        }
+        self.savepoints.truncate(position + 1);
+        Ok(())
+    }
+
+    /// Forgets a savepoint and later ones; what was staged since stays.
+    pub fn release(&mut self, savepoint: u64) -> Result<(), Error> {
+        let position = self.savepoint_position(savepoint)?;
+        self.savepoints.truncate(position);
+        if self.savepoints.is_empty() {
+            self.journal.clear();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stm::value::tests::{Rows, flat, rows};
+
+    fn put(set: &mut WorkingSet<Rows>, hash: u64, key: &[u8], value: &[u64]) {
+        let entry = set.entry(hash, key);
+        let write = set.compose(entry, Operation::Put(rows(value))).unwrap();
+        set.stage(entry, Some(write));
+    }
+
+    fn staged(set: &WorkingSet<Rows>, hash: u64, key: &[u8]) -> Option<Vec<u64>> {
+        match &set.entries[set.position(hash, key)?].write.as_ref()?.operation {
+            Operation::Put(value) => Some(flat(value)),
+            Operation::Append(_) | Operation::Delete => None,
+        }
+    }
+
+    #[test]
+    fn finds_entries_when_hashes_collide_and_tables_grow() {
+        let mut set = WorkingSet::new();
+        for number in 0..1000_u64 {
+            put(&mut set, number % 7, &number.to_be_bytes(), &[number]);
+        }
+        for number in 0..1000_u64 {
+            assert_eq!(staged(&set, number % 7, &number.to_be_bytes()), Some(vec![number]));
+        }
+        assert_eq!((set.writes, set.staged_bytes), (1000, 8000));
+        assert_eq!(set.position(3, b"no"), None);
+        set.clear();
+        assert_eq!(set.position(0, &0_u64.to_be_bytes()), None);
+    }
+
+    #[test]
+    fn savepoints_nest() {
+        let mut set = WorkingSet::new();
+        put(&mut set, 1, b"a", &[1]);
+        let outer = set.savepoint();
+        put(&mut set, 1, b"a", &[2, 2]);
+        let inner = set.savepoint();
+        put(&mut set, 1, b"a", &[3, 3, 3]);
+        put(&mut set, 2, b"b", &[1]);
+        assert_eq!((set.ordered().0.len(), set.writes, set.staged_bytes), (2, 2, 32));
+        set.rollback_to(inner).unwrap();
+        assert_eq!((staged(&set, 1, b"a"), staged(&set, 2, b"b")), (Some(vec![2, 2]), None));
+        set.rollback_to(inner).unwrap();
+        set.rollback_to(outer).unwrap();
+        assert_eq!((staged(&set, 1, b"a"), set.writes, set.staged_bytes), (Some(vec![1]), 1, 8));
+        assert!(set.rollback_to(inner).is_err());
+        set.release(outer).unwrap();
+        assert!(set.release(outer).is_err() && set.journal.is_empty());
+    }
+}
