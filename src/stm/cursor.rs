@@ -1,17 +1,18 @@
 //! A scan of a range, step by step.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::Bound;
 
 use super::dependency_tracker::{DependencyTracker, Newest};
 use super::error::Error;
-use super::key::{KeyBytes, KeyRange};
+use super::key::{KeyBytes, KeyRange, bounds_are_empty};
 use super::options::Direction;
 use super::transaction::{Open, ScanParts, Transaction, behind};
 use super::value::{Chunk, Value};
 use super::working_set::Operation;
 
-/// Entries that are read from the buffer at a time: few at first, as many scans are short.
+/// Entries that are read from the buffer at a time: few at first where no limit is known, as many scans are short.
 const FIRST_BATCH: usize = 16;
 const LARGEST_BATCH: usize = 256;
 
@@ -21,12 +22,14 @@ const LARGEST_BATCH: usize = 256;
 /// transaction's own writes as they are at each step. For certification the scan counts as far as it has come.
 pub struct Cursor<C: Chunk> {
     transaction: u64,
-    /// What is left of the range.
     range: KeyRange,
     direction: Direction,
     left: Option<u64>,
-    /// Committed entries read ahead, in the order of the scan; more may be left in `unread`.
+    /// The key that the scan has passed last.
+    passed: Option<KeyBytes>,
+    /// Committed entries read ahead, in the order of the scan.
     ahead: VecDeque<(KeyBytes, Value<C>)>,
+    /// Where reading ahead goes on; `None`: there is no more.
     unread: Option<KeyRange>,
     batch: usize,
     current: Option<(KeyBytes, Value<C>)>,
@@ -52,22 +55,20 @@ impl<C: Chunk> Cursor<C> {
             None => (None, parts.snapshot),
         };
         let tracked = parts.tracks_reads.then(|| {
-            // Nothing of it is read yet: empty at the end where it begins.
-            let nothing = match direction {
-                Direction::Forward => KeyRange::new(range.start.clone(), Bound::Excluded(Vec::new())),
-                Direction::Reverse => KeyRange::new(Bound::Excluded(Vec::new()), Bound::Excluded(Vec::new())),
-            };
-            parts.context.set.ranges.push((nothing, snapshot));
+            parts.context.set.ranges.push((KeyRange::empty(), snapshot));
             parts.context.set.ranges.len() - 1
         });
         Ok(Cursor {
             transaction: id,
-            unread: (!range.is_empty()).then(|| range.clone()),
+            unread: (!range.is_empty() && limit != Some(0)).then(|| range.clone()),
             range,
             direction,
             left: limit,
+            passed: None,
             ahead: VecDeque::new(),
-            batch: FIRST_BATCH,
+            batch: limit
+                .map_or(FIRST_BATCH, |limit| usize::try_from(limit).unwrap_or(LARGEST_BATCH))
+                .min(LARGEST_BATCH),
             current: None,
             snapshot,
             tracked,
@@ -91,32 +92,27 @@ impl<C: Chunk> Cursor<C> {
                 self.read_ahead(&mut parts);
             }
             let own = self.next_own(&mut parts);
-            let committed = self.ahead.front().map(|(key, _)| key.as_slice());
-            let (own_first, both) = match (&own, committed) {
+            let own_position = match (&own, self.ahead.front()) {
                 (None, None) => {
                     self.track(&mut parts, None);
-                    self.range = KeyRange::new(Bound::Unbounded, Bound::Excluded(Vec::new()));
+                    self.left = Some(0);
                     return Ok(false);
                 }
-                (None, Some(_)) => (false, false),
-                (Some(_), None) => (true, false),
-                (Some((key, _)), Some(committed)) => {
-                    let order = key.as_slice().cmp(committed);
-                    let before = match self.direction {
-                        Direction::Forward => order.is_lt(),
-                        Direction::Reverse => order.is_gt(),
-                    };
-                    (before, order.is_eq())
-                }
+                (None, Some(_)) => Ordering::Greater,
+                (Some(_), None) => Ordering::Less,
+                (Some((own, _)), Some((committed, _))) => match self.direction {
+                    Direction::Forward => own.cmp(committed),
+                    Direction::Reverse => committed.cmp(own),
+                },
             };
-            let base = if own_first { None } else { self.ahead.pop_front() };
-            let (key, value) = match (own.filter(|_| own_first || both), base) {
+            let base = if own_position.is_lt() { None } else { self.ahead.pop_front() };
+            let (key, value) = match (own.filter(|_| own_position.is_le()), base) {
                 (None, Some((key, value))) => (key, Some(value)),
                 (Some((key, entry)), base) => (key, own_value(&parts, entry, base.map(|(_, value)| value))?),
                 (None, None) => continue,
             };
             self.track(&mut parts, Some(&key));
-            self.range = behind(key.as_slice(), &self.range, self.direction);
+            self.passed = Some(key.clone());
             if let Some(value) = value {
                 self.current = Some((key, value));
                 self.left = self.left.map(|left| left - 1);
@@ -142,29 +138,33 @@ impl<C: Chunk> Cursor<C> {
 
     /// Reads committed entries until there are some or none are left.
     fn read_ahead(&mut self, parts: &mut ScanParts<'_, C>) {
-        let Some(unread) = self.unread.take() else {
-            return;
-        };
-        let wanted = self.left.map_or(self.batch, |left| self.batch.min(usize::try_from(left).unwrap_or(usize::MAX)));
         let guard = parts.context.participant.pin();
         let tracker = DependencyTracker { buffer: &parts.database.buffer, clock: &parts.database.clock, guard: &guard };
-        for record in parts.database.buffer.walk(unread.as_bounds(), self.direction, &guard) {
-            let within = match self.direction {
-                Direction::Forward => unread.ends_at_or_after(record.key()),
-                Direction::Reverse => unread.starts_at_or_before(record.key()),
-            };
-            if !within {
-                return;
-            }
-            if let Newest::Version(version, _) = tracker.newest_at(record, self.snapshot, None)
-                && let Some(value) = version.value()
+        while let Some(unread) = self.unread.take() {
+            let walk = parts.database.buffer.walk(unread.as_bounds(), self.direction, &guard);
+            let records: Vec<_> = walk
+                .take_while(|record| match self.direction {
+                    Direction::Forward => unread.ends_at_or_after(record.key()),
+                    Direction::Reverse => unread.starts_at_or_before(record.key()),
+                })
+                .take(self.batch)
+                .collect();
+            if let Some(last) = records.last()
+                && records.len() == self.batch
             {
-                self.ahead.push_back((KeyBytes::new(record.key()), value.clone()));
-                if self.ahead.len() == wanted {
-                    self.unread = Some(behind(record.key(), &unread, self.direction));
-                    self.batch = (self.batch * 4).min(LARGEST_BATCH);
-                    return;
+                self.unread = Some(behind(last.key(), &unread, self.direction));
+                self.batch = (self.batch * 4).min(LARGEST_BATCH);
+            }
+            // The loads of one record after the other wait for memory; asked for in advance, they overlap.
+            records.iter().for_each(|record| record.prefetch_newest(&guard));
+            self.ahead.extend(records.iter().filter_map(|record| {
+                match tracker.newest_at(record, self.snapshot, None) {
+                    Newest::Version(version, _) => Some((KeyBytes::new(record.key()), version.value()?.clone())),
+                    Newest::None | Newest::Sealed => None,
                 }
+            }));
+            if !self.ahead.is_empty() {
+                return;
             }
         }
     }
@@ -172,11 +172,22 @@ impl<C: Chunk> Cursor<C> {
     /// The transaction's own next write in what is left of the range.
     fn next_own(&self, parts: &mut ScanParts<'_, C>) -> Option<(KeyBytes, usize)> {
         let set = &mut parts.context.set;
-        if set.writes == 0 || self.range.is_empty() {
+        if set.writes == 0 {
             return None;
         }
+        let (mut start, mut end) = self.range.as_bounds();
+        if let Some(passed) = &self.passed {
+            match self.direction {
+                Direction::Forward => start = Bound::Excluded(passed.as_slice()),
+                Direction::Reverse => end = Bound::Excluded(passed.as_slice()),
+            }
+            // An ordered map panics when asked for what lies behind the end.
+            if bounds_are_empty(start, end) {
+                return None;
+            }
+        }
         let (ordered, entries) = set.ordered();
-        let mut own = ordered.range::<[u8], _>(self.range.as_bounds());
+        let mut own = ordered.range::<[u8], _>((start, end));
         let written = |(_, entry): &(&KeyBytes, &u32)| entries[**entry as usize].write.is_some();
         let next = match self.direction {
             Direction::Forward => own.find(written),
@@ -191,15 +202,20 @@ impl<C: Chunk> Cursor<C> {
             return;
         };
         let tracked = &mut parts.context.set.ranges[tracked].0;
-        let reached = reached.map(|key| Bound::Included(key.as_slice().to_vec()));
-        match self.direction {
-            Direction::Forward => tracked.end = reached.unwrap_or_else(|| self.range.end.clone()),
-            Direction::Reverse => {
-                if tracked.is_empty() {
-                    tracked.end = self.range.end.clone();
-                }
-                tracked.start = reached.unwrap_or_else(|| self.range.start.clone());
+        if self.passed.is_none() {
+            *tracked = self.range.clone();
+        }
+        let (bound, end) = match self.direction {
+            Direction::Forward => (&mut tracked.end, &self.range.end),
+            Direction::Reverse => (&mut tracked.start, &self.range.start),
+        };
+        match (reached, &mut *bound) {
+            (Some(key), Bound::Included(bytes)) => {
+                bytes.clear();
+                bytes.extend_from_slice(key.as_slice());
             }
+            (Some(key), _) => *bound = Bound::Included(key.as_slice().to_vec()),
+            (None, _) => bound.clone_from(end),
         }
     }
 }

@@ -11,14 +11,13 @@
 //! goes to ever earlier stamps, so it ends.
 
 use std::ptr;
-use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 
 use super::clock::Clock;
 use super::conflict::{Conflict, ConflictKind};
 use super::key::{KeyBytes, KeyRange};
-use super::memory::{Descriptor, Head, Phase, Record, State, Version};
+use super::memory::{Descriptor, Head, Phase, Record, RecordRef, State, Version};
 use super::options::Direction;
 use super::txn_buffer::TxnBuffer;
 
@@ -35,7 +34,7 @@ pub(crate) struct PointRead<C> {
     pub key: KeyBytes,
     pub hash: u64,
     /// `None`: the key had no record.
-    pub record: Option<Arc<Record<C>>>,
+    pub record: Option<RecordRef<C>>,
     pub absent: bool,
 }
 

@@ -129,20 +129,30 @@ impl KeyRange {
         }
     }
 
-    /// Whether no key can lie in it; standard maps panic when asked for some of these.
+    /// No key.
+    pub(crate) fn empty() -> Self {
+        KeyRange::new(Bound::Unbounded, Bound::Excluded(Vec::new()))
+    }
+
+    /// Whether no key can lie in it.
     pub(crate) fn is_empty(&self) -> bool {
-        match (&self.start, &self.end) {
-            (Bound::Unbounded, Bound::Excluded(end)) => end.is_empty(),
-            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-            (Bound::Included(start), Bound::Included(end)) => start > end,
-            (Bound::Included(start), Bound::Excluded(end))
-            | (Bound::Excluded(start), Bound::Included(end))
-            | (Bound::Excluded(start), Bound::Excluded(end)) => start >= end,
-        }
+        let (start, end) = self.as_bounds();
+        bounds_are_empty(start, end)
     }
 
     pub(crate) fn as_bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
         (self.start.as_ref().map(Vec::as_slice), self.end.as_ref().map(Vec::as_slice))
+    }
+}
+
+/// Whether no key can lie between two bounds; standard maps panic when asked for some of these.
+pub(crate) fn bounds_are_empty(start: Bound<&[u8]>, end: Bound<&[u8]>) -> bool {
+    match (start, end) {
+        (Bound::Unbounded, Bound::Excluded(end)) => end.is_empty(),
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(start), Bound::Included(end)) => start > end,
+        (Bound::Included(start) | Bound::Excluded(start), Bound::Excluded(end))
+        | (Bound::Excluded(start), Bound::Included(end)) => start >= end,
     }
 }
 

@@ -40,6 +40,29 @@ fn shard_of_this_thread() -> usize {
     shard
 }
 
+/// One such counter on its own.
+pub(crate) struct ShardedCounter([CachePadded<AtomicU64>; SHARDS]);
+
+impl ShardedCounter {
+    pub const fn new() -> Self {
+        ShardedCounter([const { CachePadded::new(AtomicU64::new(0)) }; SHARDS])
+    }
+
+    pub fn add(&self, amount: u64) {
+        self.0[shard_of_this_thread()].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub fn subtract(&self, amount: u64) {
+        self.0[shard_of_this_thread()].fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    /// Never "negative", though a sum of moving counters can be for an instant.
+    pub fn sum(&self) -> u64 {
+        let sum = self.0.iter().fold(0, |sum: u64, shard| sum.wrapping_add(shard.load(Ordering::Relaxed)));
+        (sum as i64).max(0) as u64
+    }
+}
+
 impl Meters {
     fn shard(&self) -> &Shard {
         &self.shards[shard_of_this_thread()]

@@ -5,13 +5,11 @@
 //! at only when the oldest snapshot has moved: so the work stays in proportion to the commits, and a long reader costs
 //! each key the one version that it can see, not the key's history.
 
-use std::sync::Arc;
-
 use crossbeam_epoch::Guard;
 use crossbeam_queue::SegQueue;
 
 use super::database::Database;
-use super::memory::{Record, Residue, SlotWord};
+use super::memory::{Record, RecordRef, Residue, SlotWord};
 use super::snapshot::LiveSnapshots;
 use super::sync::{AtomicU64, Ordering};
 
@@ -24,9 +22,9 @@ const SCAN_INTERVAL: u64 = 64;
 
 pub(crate) struct Reclaimer<C> {
     /// Records with a superseded version, about in the order of the superseding versions.
-    fresh: SegQueue<(u64, Arc<Record<C>>)>,
+    fresh: SegQueue<(u64, RecordRef<C>)>,
     /// Records of which a snapshot still sees more than the newest version.
-    waiting: SegQueue<Arc<Record<C>>>,
+    waiting: SegQueue<RecordRef<C>>,
     /// The version of a fresh record that came too early: until the bound of the snapshots has passed it, others would, too.
     due: AtomicU64,
     /// The floor of the snapshots when `waiting` was last gone through.
@@ -107,7 +105,7 @@ impl<C: Send + Sync + 'static> Database<C> {
         }
     }
 
-    fn reclaim_record(&self, record: Arc<Record<C>>, live: &LiveSnapshots, guard: &Guard) {
+    fn reclaim_record(&self, record: RecordRef<C>, live: &LiveSnapshots, guard: &Guard) {
         match record.trim(live, guard, &self.meters) {
             Residue::Newest => {}
             Residue::Sealed => self.buffer.remove(&record, guard),

@@ -10,6 +10,10 @@
 //!   stamped, so that no version between its snapshot and its stamp is taken away from its validation. A scan that has
 //!   missed this has a bound below the stamp, and keeps all versions whose successor is later than the bound.
 //!
+//! A transaction at read committed holds no snapshot between its calls, but compares its writes with the version at which it
+//! began: so tombstones later than that must stay, or it would take a deleted key for one that nobody has touched. It
+//! publishes that version as a floor, and widens it to "everything from there on" for the time of a read.
+//!
 //! What a scan found stays safe to use for ever, as later snapshots are not below its bound; it only gets less useful.
 
 use super::clock::Clock;
@@ -17,17 +21,38 @@ use super::memory::SlotWord;
 use super::sync::Ordering;
 
 const EXACT: u64 = 1;
+const FLOOR: u64 = 2;
 const FROM_HERE_ON: u64 = 3;
 const KIND_BITS: u32 = 2;
 
 impl SlotWord {
     /// Takes a snapshot of everything committed so far, and keeps it from being reclaimed.
     pub fn register(&self, clock: &Clock) -> u64 {
+        self.publish(EXACT, clock)
+    }
+
+    /// Keeps tombstones later than everything committed so far.
+    pub fn register_floor(&self, clock: &Clock) -> u64 {
+        self.publish(FLOOR, clock)
+    }
+
+    fn publish(&self, kind: u64, clock: &Clock) -> u64 {
         self.0.store(clock.now() << KIND_BITS | FROM_HERE_ON, Ordering::SeqCst);
         let snapshot = clock.now();
         // Release is enough: a scan that reads the older, wider word only keeps more.
-        self.0.store(snapshot << KIND_BITS | EXACT, Ordering::Release);
+        self.0.store(snapshot << KIND_BITS | kind, Ordering::Release);
         snapshot
+    }
+
+    /// Takes a snapshot of everything committed so far for the time until `back_to_floor`.
+    pub fn read_above_floor(&self, floor: u64, clock: &Clock) -> u64 {
+        self.keep_later(floor);
+        clock.now()
+    }
+
+    pub fn back_to_floor(&self, floor: u64) {
+        // Release: the reads come before; pairs with the scan's load.
+        self.0.store(floor << KIND_BITS | FLOOR, Ordering::Release);
     }
 
     /// Keeps all versions later than the snapshot, too.
@@ -52,6 +77,8 @@ pub(crate) struct LiveSnapshots {
     exact: Vec<u64>,
     /// From here on everything is needed.
     from_here_on: u64,
+    /// No live transaction is older.
+    floor: u64,
     /// The clock before the scan; 0 before the first one.
     bound: u64,
 }
@@ -59,16 +86,20 @@ pub(crate) struct LiveSnapshots {
 impl LiveSnapshots {
     /// Knows of nothing, so keeps everything.
     pub fn unknown() -> Self {
-        LiveSnapshots { exact: Vec::new(), from_here_on: 0, bound: 0 }
+        LiveSnapshots { exact: Vec::new(), from_here_on: 0, floor: 0, bound: 0 }
     }
 
     pub fn scan<'a>(&mut self, clock: &Clock, words: impl FnOnce() -> Box<dyn Iterator<Item = &'a SlotWord> + 'a>) {
         self.bound = clock.now();
-        self.from_here_on = self.bound;
+        (self.from_here_on, self.floor) = (self.bound, self.bound);
         self.exact.clear();
         for word in words() {
             let word = word.0.load(Ordering::SeqCst);
+            if word == 0 {
+                continue;
+            }
             let snapshot = word >> KIND_BITS;
+            self.floor = self.floor.min(snapshot);
             match word & ((1 << KIND_BITS) - 1) {
                 EXACT => self.exact.push(snapshot),
                 FROM_HERE_ON => self.from_here_on = self.from_here_on.min(snapshot),
@@ -92,9 +123,9 @@ impl LiveSnapshots {
         self.exact.get(first).is_some_and(|snapshot| *snapshot < newer)
     }
 
-    /// No live snapshot is below this one.
+    /// No live transaction has a snapshot below this one, or began before it.
     pub fn floor(&self) -> u64 {
-        self.exact.first().map_or(self.from_here_on, |oldest| self.from_here_on.min(*oldest))
+        self.floor
     }
 }
 
@@ -136,6 +167,14 @@ mod tests {
         words[0].clear();
         words[1].clear();
         assert_eq!(scan(&clock, &words).floor(), 30);
+        assert_eq!(words[2].register_floor(&clock), 30);
+        clock.draw();
+        let live = scan(&clock, &words);
+        assert!(live.floor() == 30 && !live.needs(30, 31), "a floor keeps no old version");
+        assert_eq!(words[2].read_above_floor(30, &clock), 31);
+        assert!(scan(&clock, &words).needs(30, 31));
+        words[2].back_to_floor(30);
+        assert!(words[2].is_held() && !scan(&clock, &words).needs(30, 31));
         assert!(LiveSnapshots::unknown().needs(1, 2));
     }
 }

@@ -10,13 +10,16 @@ use super::database::{Context, Database, DatabasePool};
 use super::dependency_tracker::{DependencyTracker, Footprint, Newest, PointRead};
 use super::error::Error;
 use super::key::{KeyRange, check_key};
-use super::memory::{Claim, Record, SlotWord};
+use super::memory::{Claim, SlotWord};
 use super::options::{Direction, IsolationLevel, TransactionOptions};
 use super::sync::{AtomicU64, Ordering};
 use super::value::{Chunk, Value};
 use super::working_set::{Operation, WorkingSet, Write};
 
 const ENDED: Error = Error::InvalidState("transaction: it has ended");
+
+/// A key and its value, as a scan gives them.
+pub type ScannedEntry<C> = (Vec<u8>, Value<C>);
 
 /// A running transaction. One thread at a time uses it; it may move between threads. Dropped while open, it rolls back.
 ///
@@ -77,8 +80,7 @@ impl<C: Chunk> Transaction<C> {
         let mut open = Open::new(pool);
         let (_, pool, word) = open.parts();
         let snapshot = match settings.isolation {
-            // Holds no snapshot between its calls.
-            IsolationLevel::ReadCommitted => pool.shared().clock.now(),
+            IsolationLevel::ReadCommitted => word.register_floor(&pool.shared().clock),
             IsolationLevel::RepeatableRead | IsolationLevel::Serializable => word.register(&pool.shared().clock),
         };
         Transaction { open: Some(open), settings, snapshot, commit_version: None, id: None }
@@ -150,7 +152,8 @@ impl<C: Chunk> Transaction<C> {
         }
 
         let moving = settings.isolation == IsolationLevel::ReadCommitted;
-        let snapshot = if moving { word.register(clock) } else { snapshot };
+        let floor = snapshot;
+        let snapshot = if moving { word.read_above_floor(floor, clock) } else { snapshot };
         let guard = context.participant.pin();
         let record = buffer.find(hash, key, &guard);
         let tracker = DependencyTracker { buffer, clock, guard: &guard };
@@ -159,7 +162,7 @@ impl<C: Chunk> Transaction<C> {
             Some(Newest::None | Newest::Sealed) | None => None,
         };
         if moving {
-            word.clear();
+            word.back_to_floor(floor);
         }
         if settings.tracks_reads() {
             let entry = context.set.entry(hash, key);
@@ -269,7 +272,7 @@ impl<C: Chunk> Transaction<C> {
         range: KeyRange,
         direction: Direction,
         limit: Option<u64>,
-    ) -> Result<Vec<(Vec<u8>, Value<C>)>, Error> {
+    ) -> Result<Vec<ScannedEntry<C>>, Error> {
         let mut cursor = self.open_cursor(range, direction, limit)?;
         let mut found = Vec::new();
         while cursor.next(self)? {
@@ -454,7 +457,7 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
             reads.push(PointRead {
                 key: entry.key.clone(),
                 hash: entry.hash,
-                record: entry.record.take() as Option<Arc<Record<C>>>,
+                record: entry.record.take(),
                 absent: entry.absent,
             });
         }

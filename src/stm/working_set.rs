@@ -1,12 +1,11 @@
 //! What a transaction has read and staged: private until it commits.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::conflict::ConflictResolution;
 use super::error::Error;
 use super::key::{KeyBytes, KeyRange};
-use super::memory::Record;
+use super::memory::RecordRef;
 use super::value::{Chunk, Value};
 
 /// Up to so many entries are searched one by one.
@@ -34,7 +33,7 @@ pub(crate) struct Entry<C> {
     pub key: KeyBytes,
     pub hash: u64,
     /// The record that was read; `None` where there was none, or nothing was read.
-    pub record: Option<Arc<Record<C>>>,
+    pub record: Option<RecordRef<C>>,
     /// The snapshot at which the key was last read.
     pub read_at: Option<u64>,
     /// Whether the read found nothing.

@@ -9,12 +9,11 @@
 
 use std::hash::BuildHasher;
 use std::ptr;
-use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 use crossbeam_utils::CachePadded;
 
-use super::record::Record;
+use super::record::{Record, RecordRef};
 use crate::stm::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// Low bits of a link: the node that holds the link is deleted; the link leads to a bucket.
@@ -34,7 +33,7 @@ pub(crate) struct HashIndex<C> {
     records: CachePadded<AtomicUsize>,
     hasher: foldhash::fast::RandomState,
     /// The index owns one count of each record.
-    owned: std::marker::PhantomData<Arc<Record<C>>>,
+    owned: std::marker::PhantomData<RecordRef<C>>,
 }
 
 /// A place in the list that is never deleted.
@@ -149,7 +148,7 @@ impl<C> HashIndex<C> {
         bucket.order.store(order | LINKED, Ordering::Release);
     }
 
-    fn bucket_behind<'g>(&'g self, link: usize) -> Option<&'g Bucket> {
+    fn bucket_behind(&self, link: usize) -> Option<&Bucket> {
         // SAFETY: links with this bit lead to buckets of our segments or are END; both hold while the index lives.
         unsafe { ptr::with_exposed_provenance::<Bucket>(link & !(DELETED | BUCKET)).as_ref() }
     }
@@ -229,13 +228,13 @@ impl<C> HashIndex<C> {
             return record;
         }
         let order = record_order(hash);
-        let new = Arc::into_raw(Arc::new(Record::new(key, order)));
+        let new = RecordRef::new(Record::new(key, order)).into_raw();
         let from = self.bucket_for(hash, guard);
         loop {
             let position = self.search(from, order, key, guard);
             if let Some(record) = position.found {
                 // SAFETY: it was not published; this is its only count.
-                drop(unsafe { Arc::from_raw(new) });
+                drop(unsafe { RecordRef::from_raw(new) });
                 return record;
             }
             // SAFETY: it lives: its count is ours, or the index's once it is linked.
@@ -286,18 +285,8 @@ fn give_back<C>(record: &Record<C>, guard: &Guard) {
     // may be dropped on any thread: versions and values are `Send`.
     unsafe {
         guard.defer_unchecked(move || {
-            drop(Arc::from_raw(ptr::with_exposed_provenance::<Record<C>>(record)));
+            drop(RecordRef::from_raw(ptr::with_exposed_provenance::<Record<C>>(record)));
         });
-    }
-}
-
-/// A count of its own for a record found under a guard.
-pub(super) fn share<C>(record: &Record<C>, _guard: &Guard) -> Arc<Record<C>> {
-    let record = ptr::from_ref(record);
-    // SAFETY: every record comes from an `Arc`; its count is above zero while the guard lives (invariant 2).
-    unsafe {
-        Arc::increment_strong_count(record);
-        Arc::from_raw(record)
     }
 }
 
@@ -314,7 +303,7 @@ impl<C> Drop for HashIndex<C> {
             }
             let record = ptr::with_exposed_provenance::<Record<C>>(link & !DELETED);
             // SAFETY: nobody else is left; a record that is still linked still has the index's count.
-            let record = unsafe { Arc::from_raw(record) };
+            let record = unsafe { RecordRef::from_raw(record) };
             link = record.next.load(Ordering::Relaxed) & !DELETED;
         }
         for (number, segment) in self.segments.iter_mut().enumerate() {

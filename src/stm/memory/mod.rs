@@ -5,7 +5,7 @@
 //! 1. *Pins.* Every guard that is passed in comes from the collector of the database that the data belong to. What was
 //!    reached under a guard stays allocated until that guard ends: memory is freed by the collector only after it was
 //!    unlinked from everything that leads to it.
-//! 2. *Records.* A record is counted (`Arc`). The hash index owns one count, each node of the order index one, and
+//! 2. *Records.* A record is counted ([`RecordRef`]). The hash index owns one count, each node of the order index one, and
 //!    whoever keeps a record beyond a guard one more. An index gives its count back only through the collector, so that
 //!    a record found under a guard has a count above zero for as long as the guard lives, and may be cloned.
 //! 3. *Chains.* Versions are linked newest first, stamps strictly decreasing. Only the head may be undecided or aborted.
@@ -33,5 +33,5 @@ pub(crate) use descriptor::{Descriptor, Installation, Phase};
 pub(crate) use index::HashIndex;
 pub(crate) use order::OrderIndex;
 pub(crate) use pool::{Claim, Participant, Pool, SlotWord};
-pub(crate) use record::{Head, Record, Residue};
+pub(crate) use record::{Head, Record, RecordRef, Residue};
 pub(crate) use version::{State, Version};

@@ -7,13 +7,11 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering as Compared;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use crossbeam_epoch::{Collector, Guard};
 use crossbeam_skiplist::base::{Entry, SkipList};
 
-use super::index::share;
-use super::record::Record;
+use super::record::{Record, RecordRef};
 use crate::stm::options::Direction;
 use crate::stm::sync::{Ordering, fence};
 
@@ -24,7 +22,7 @@ pub(crate) struct OrderIndex<C: Send + Sync + 'static> {
 /// Keeps its record alive, and a copy of the beginning of its key at hand: most comparisons need no look at the record.
 struct OrderKey<C> {
     probe: Probe,
-    record: Arc<Record<C>>,
+    record: RecordRef<C>,
 }
 
 /// A key to compare by: its first 16 bytes as a number, and the whole.
@@ -113,9 +111,9 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
             return true;
         }
         loop {
-            let key = OrderKey { probe: Probe::new(record.key()), record: share(record, guard) };
+            let key = OrderKey { probe: Probe::new(record.key()), record: record.share(guard) };
             let entry = self.list.get_or_insert(key, (), guard);
-            let holder = Arc::clone(&entry.key().record);
+            let holder = entry.key().record.clone();
             if std::ptr::eq(&*holder, record) {
                 entry.release(guard);
                 // Invariant 6: linked, then looked for the seal.
@@ -188,13 +186,6 @@ impl<'g, C: Send + Sync + 'static> Iterator for Walk<'g, C> {
             Direction::Reverse => entry.prev(),
         };
         Some(&*entry.key().record)
-    }
-}
-
-/// A count of its own for a record found under a guard.
-impl<C> Record<C> {
-    pub fn share(&self, guard: &Guard) -> Arc<Record<C>> {
-        share(self, guard)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The record of a key: the head of its version chain, and its place in the two indexes.
 
-use std::ptr;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
 
 use crossbeam_epoch::Guard;
 
@@ -9,9 +10,13 @@ use super::version::{State, Version};
 use crate::stm::key::KeyBytes;
 use crate::stm::meters::Meters;
 use crate::stm::snapshot::LiveSnapshots;
-use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
 
 /// One key. It lives from the first write of the key until the deleted key can be seen by nobody.
+///
+/// It fills one cache line, as a lookup misses the cache once for each line that it touches; hence also the count of its
+/// own in place of an `Arc`'s.
+#[repr(C, align(64))]
 pub(crate) struct Record<C> {
     /// Link of the hash index, which alone reads and writes it.
     pub(super) next: AtomicUsize,
@@ -26,6 +31,67 @@ pub(crate) struct Record<C> {
     trimming: AtomicBool,
     /// In which queues of the reclaimer the record waits: its business alone.
     pub queued: AtomicU8,
+    /// Counts of [`RecordRef`]s, those of the indexes included.
+    references: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Record<u64>>() == 64);
+
+/// A count of a record: keeps it allocated.
+pub(crate) struct RecordRef<C>(NonNull<Record<C>>);
+
+// SAFETY: it is shared access to a record, whose parts are atomics, a constant key and versions; dropping the last one
+// drops the versions, whose values are `Send + Sync` by the bound.
+unsafe impl<C: Send + Sync> Send for RecordRef<C> {}
+// SAFETY: as above.
+unsafe impl<C: Send + Sync> Sync for RecordRef<C> {}
+
+impl<C> RecordRef<C> {
+    pub(super) fn new(record: Record<C>) -> Self {
+        RecordRef(NonNull::from(Box::leak(Box::new(record))))
+    }
+
+    pub(super) fn into_raw(self) -> *const Record<C> {
+        let record = self.0.as_ptr();
+        std::mem::forget(self);
+        record
+    }
+
+    /// # Safety
+    /// A count of the record is the caller's to give, as `into_raw` or `Record::share` made it.
+    pub(super) unsafe fn from_raw(record: *const Record<C>) -> Self {
+        // SAFETY: it came from a `NonNull`.
+        RecordRef(unsafe { NonNull::new_unchecked(record.cast_mut()) })
+    }
+}
+
+impl<C> Deref for RecordRef<C> {
+    type Target = Record<C>;
+
+    fn deref(&self) -> &Record<C> {
+        // SAFETY: the count keeps it allocated.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<C> Clone for RecordRef<C> {
+    fn clone(&self) -> Self {
+        // Relaxed: whoever has a count may pass one on. It cannot overflow: each count is held by an index, or by an
+        // entry of a working set or queue that takes more than its share of the address space.
+        self.references.fetch_add(1, Ordering::Relaxed);
+        RecordRef(self.0)
+    }
+}
+
+impl<C> Drop for RecordRef<C> {
+    fn drop(&mut self) {
+        // Release: uses by this count come before; pairs with the fence of the last one.
+        if self.references.fetch_sub(1, Ordering::Release) == 1 {
+            fence(Ordering::Acquire);
+            // SAFETY: the last count is gone, so nobody else has access; it came from a box.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        }
+    }
 }
 
 /// No address of a version: those are aligned.
@@ -63,7 +129,15 @@ impl<C> Record<C> {
             ordered: AtomicBool::new(false),
             trimming: AtomicBool::new(false),
             queued: AtomicU8::new(0),
+            references: AtomicU32::new(1),
         }
+    }
+
+    /// A count of its own for a record found under a guard.
+    pub fn share(&self, _guard: &Guard) -> RecordRef<C> {
+        // Relaxed: the count is above zero while the guard lives (invariant 2).
+        self.references.fetch_add(1, Ordering::Relaxed);
+        RecordRef(NonNull::from(self))
     }
 
     pub fn key(&self) -> &[u8] {
@@ -86,6 +160,13 @@ impl<C> Record<C> {
     pub fn is_sealed(&self) -> bool {
         // Acquire: as in `head`.
         self.head.load(Ordering::Acquire).addr() == SEALED
+    }
+
+    /// Asks for what reading the newest version will touch.
+    pub fn prefetch_newest(&self, guard: &Guard) {
+        if let Head::Version(version) = self.head(guard) {
+            prefetch(version);
+        }
     }
 
     pub(super) fn swap_head(&self, from: *const Version<C>, to: *const Version<C>) -> bool {
@@ -184,6 +265,15 @@ fn unlink<C: Send + Sync + 'static>(version: &Version<C>, keeper: &Version<C>, g
     // SAFETY: invariant 4: the one trimmer leaves it out of the chain before it releases its flag, and only this call
     // retires it. Readers on it go on by its own link to versions that are retired later still.
     unsafe { retire(version, guard, meters) };
+}
+
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch touches nothing but the cache, wherever the pointer leads.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(ptr::from_ref(place).cast());
+    }
 }
 
 impl<C> Drop for Record<C> {

@@ -1,0 +1,247 @@
+//! Export of schemas and batches: one allocation each.
+//!
+//! The struct at the top is the consumer's; the structs under it, and the pointers to them, stand in
+//! one block together with what keeps the strings or the buffers alive. A consumer may move any
+//! struct out of the block and release it on its own, on any thread, so the block counts the structs
+//! that are not released yet; the one that takes the count to zero frees it.
+
+use super::batch::Batch;
+use super::layout::Layout;
+use super::raw::{ArrowArray, ArrowSchema};
+use super::schema::SchemaRef;
+use crate::stm::meters::ShardedCounter;
+use std::alloc::{Layout as Allocation, alloc, dealloc, handle_alloc_error};
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The head of a block of `T` structs. Behind it stand the structs under the top one, in the order of
+/// the layout's nodes, and behind those the child pointers of all nodes.
+#[repr(C)]
+struct Block<T, O> {
+    /// Structs not released yet, the top one included.
+    live: AtomicUsize,
+    /// Structs that there were at first.
+    structs: usize,
+    size: usize,
+    owner: O,
+    children: [T; 0],
+}
+
+impl<T, O> Block<T, O> {
+    /// A block for `layout`, its structs and pointers not yet written.
+    fn allocate(layout: &Layout, owner: O) -> *mut Block<T, O> {
+        let structs = layout.nodes().len();
+        // Bounded by the limits on a schema: no overflow.
+        let size = size_of::<Self>() + (structs - 1) * size_of::<T>() + size_of_val(layout.children());
+        let allocation = Self::allocation(size);
+        // SAFETY: the size is not zero.
+        let block = unsafe { alloc(allocation) }.cast::<Self>();
+        if block.is_null() {
+            handle_alloc_error(allocation);
+        }
+        // SAFETY: allocated just now with room for the head, aligned for it.
+        unsafe {
+            block.write(Block { live: AtomicUsize::new(structs), structs, size, owner, children: [] });
+        }
+        block
+    }
+
+    fn allocation(size: usize) -> Allocation {
+        // SAFETY: the alignment is a power of two; sizes are bounded by the limits on a schema.
+        unsafe { Allocation::from_size_align_unchecked(size, align_of::<Self>()) }
+    }
+
+    /// The struct of `node`, which is not the top one (0).
+    ///
+    /// # Safety
+    /// `block` came from `allocate` with a layout that has this node.
+    unsafe fn at(block: *mut Self, node: usize) -> *mut T {
+        // SAFETY: the allocation has room for it, by the caller's promise.
+        unsafe { (&raw mut (*block).children).cast::<T>().add(node - 1) }
+    }
+
+    /// The pointers to children, of all nodes.
+    ///
+    /// # Safety
+    /// `block` came from `allocate`.
+    unsafe fn pointers(block: *mut Self) -> *mut *mut T {
+        // SAFETY: they stand behind the last struct; both have the alignment of a pointer.
+        unsafe { (&raw mut (*block).children).cast::<T>().add((*block).structs - 1).cast() }
+    }
+
+    /// Writes the pointers of all nodes to their children.
+    ///
+    /// # Safety
+    /// `block` came from `allocate` with this layout.
+    unsafe fn link(block: *mut Self, layout: &Layout) {
+        // SAFETY: the allocation has one pointer for each entry, and each entry names a node that
+        // is not the top one.
+        unsafe {
+            let pointers = Self::pointers(block);
+            for (position, child) in layout.children().iter().enumerate() {
+                pointers.add(position).write(Self::at(block, *child));
+            }
+        }
+    }
+
+    /// Counts `released` structs out; frees the block with the last one.
+    ///
+    /// # Safety
+    /// `block` came from `allocate`; the caller just released so many of its structs and does not
+    /// touch them again.
+    unsafe fn forget(block: *mut Self, released: usize) {
+        // SAFETY: structs that are not counted out yet keep the block; the caller's are among them.
+        unsafe {
+            // Whoever releases all structs at once is alone with the block. Release pairs with the
+            // Acquire of the one who counts to zero: uses of the block happen before it is freed.
+            if released == (*block).structs || (*block).live.fetch_sub(released, Ordering::AcqRel) == released {
+                let size = (*block).size;
+                let owner = ptr::read(&raw const (*block).owner);
+                dealloc(block.cast(), Self::allocation(size));
+                drop(owner);
+            }
+        }
+    }
+}
+
+type SchemaBlock = Block<ArrowSchema, SchemaRef>;
+type ArrayBlock = Block<ArrowArray, Pinned>;
+
+/// Bytes of all exported batches that are not released yet, in the whole process: exports outlive databases.
+static PINNED_BYTES: ShardedCounter = ShardedCounter::new();
+
+pub(crate) fn pinned_bytes() -> u64 {
+    PINNED_BYTES.sum()
+}
+
+/// An exported batch, counted while it lives.
+struct Pinned(Batch);
+
+impl Pinned {
+    fn new(batch: &Batch) -> Self {
+        PINNED_BYTES.add(batch.bytes());
+        Pinned(batch.clone())
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        PINNED_BYTES.subtract(self.0.bytes());
+    }
+}
+
+pub(super) fn export_schema(schema: &SchemaRef) -> ArrowSchema {
+    let layout = schema.layout();
+    let block = SchemaBlock::allocate(layout, schema.clone());
+    // SAFETY: the block was allocated for this layout; each struct is written once, before anybody
+    // else knows of it. The strings live as long as the schema, which the block owns.
+    unsafe {
+        SchemaBlock::link(block, layout);
+        let form = |node: usize| {
+            let types = &layout.nodes()[node];
+            let pointers = schema.field_pointers(node);
+            ArrowSchema {
+                format: pointers.format,
+                name: pointers.name,
+                metadata: pointers.metadata,
+                flags: pointers.flags,
+                n_children: types.child_count as i64,
+                children: SchemaBlock::pointers(block).add(types.first_child),
+                dictionary: types.dictionary.map_or(ptr::null_mut(), |values| SchemaBlock::at(block, values)),
+                release: Some(release_schema),
+                private_data: block.cast(),
+            }
+        };
+        for node in 1..layout.nodes().len() {
+            SchemaBlock::at(block, node).write(form(node));
+        }
+        form(0)
+    }
+}
+
+pub(super) fn export_array(batch: &Batch) -> ArrowArray {
+    let layout = batch.schema().layout();
+    let block = ArrayBlock::allocate(layout, Pinned::new(batch));
+    // SAFETY: the block was allocated for this layout; each struct is written once, before anybody
+    // else knows of it. The tables and buffers live as long as the batch, which the block owns.
+    unsafe {
+        ArrayBlock::link(block, layout);
+        let pointers = ArrayBlock::pointers(block);
+        let form = |node: usize| {
+            let types = &layout.nodes()[node];
+            let array = &batch.nodes()[node];
+            ArrowArray {
+                length: array.length,
+                null_count: array.null_count,
+                offset: array.offset,
+                n_buffers: i64::from(array.buffer_count),
+                n_children: types.child_count as i64,
+                // The interface has no const here; consumers must not write through it.
+                buffers: batch.buffers().as_ptr().add(array.first_buffer as usize).cast_mut(),
+                children: pointers.add(types.first_child),
+                dictionary: types.dictionary.map_or(ptr::null_mut(), |values| ArrayBlock::at(block, values)),
+                release: Some(release_array),
+                private_data: block.cast(),
+            }
+        };
+        for node in 1..layout.nodes().len() {
+            ArrayBlock::at(block, node).write(form(node));
+        }
+        form(0)
+    }
+}
+
+macro_rules! release_callback {
+    ($callback:ident, $mark:ident, $type:ty, $block:ty) => {
+        /// The release callback of exported structs.
+        ///
+        /// # Safety
+        /// As the C Data Interface says: called once for a struct that was exported here, wherever
+        /// it was moved.
+        unsafe extern "C" fn $callback(exported: *mut $type) {
+            if exported.is_null() {
+                return;
+            }
+            // SAFETY: a struct of ours that is not released yet, so its block lives.
+            unsafe {
+                if (*exported).release.is_none() {
+                    return;
+                }
+                let block = (*exported).private_data.cast::<$block>();
+                let released = $mark(exported);
+                <$block>::forget(block, released);
+            }
+        }
+
+        /// Marks a struct and all under it that were not moved away as released; returns how many.
+        ///
+        /// # Safety
+        /// `exported` is a struct of a block that lives, not released yet.
+        unsafe fn $mark(exported: *mut $type) -> usize {
+            let mut released = 1;
+            // SAFETY: the links lead into the same block, which lives until the caller has counted
+            // the structs out; a struct that was moved away has no release.
+            unsafe {
+                (*exported).release = None;
+                let dictionary = (*exported).dictionary;
+                let children = (0..(*exported).n_children as usize)
+                    .map(|child| *(*exported).children.add(child))
+                    .chain((!dictionary.is_null()).then_some(dictionary));
+                for child in children {
+                    if let Some(release) = (*child).release {
+                        if (*child).private_data == (*exported).private_data {
+                            released += $mark(child);
+                        } else {
+                            // A consumer put another array into the place of ours.
+                            release(child);
+                        }
+                    }
+                }
+            }
+            released
+        }
+    };
+}
+
+release_callback!(release_schema, mark_schema, ArrowSchema, SchemaBlock);
+release_callback!(release_array, mark_array, ArrowArray, ArrayBlock);

@@ -1,0 +1,317 @@
+//! Databases.
+
+use std::ffi::c_void;
+
+use crate::stm;
+
+use super::arrow::Batch;
+use super::error::{Failure, khonsu_error};
+use super::guard::{guard, guard_or};
+use super::handle::{Handle, borrow, into_handle, reclaim};
+use super::options::{DatabaseOptions, khonsu_options};
+use super::out::{clear_handle, require, write_if, write_sized};
+use super::status::khonsu_status;
+use super::txn::khonsu_txn;
+use super::txn_cell::{Attempt, TransactionCell};
+use super::txn_options::{khonsu_txn_options, or_default};
+
+/// A database: keys in order, each with a value of Arrow record batches. Made by khonsu_db_open, freed by
+/// khonsu_db_free; open transactions keep what they need of it.
+///
+/// Threads: all at once, in every call but khonsu_db_free. Since: 0.1
+pub struct khonsu_db {
+    _opaque: [u8; 0],
+}
+
+/// The object behind a `khonsu_db`.
+pub(crate) struct Database {
+    manager: stm::TransactionManager<Batch>,
+    full_validation: bool,
+}
+
+const _: () = {
+    const fn is_sync<T: Send + Sync>() {}
+    is_sync::<Database>();
+};
+
+impl Handle for khonsu_db {
+    type Object = Database;
+    type Owner = Box<Database>;
+}
+
+/// Counters of a database, as khonsu_db_stats writes them. They are read one after the other, while transactions run.
+///
+/// Later versions may add fields at the end; the size given to khonsu_db_stats says which ones the caller knows.
+///
+/// Since: 0.1
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct khonsu_stats {
+    /// Keys that are held; deleted ones count until they are reclaimed.
+    pub keys: u64,
+    /// Versions of all keys, deletes included.
+    pub versions: u64,
+    /// Bytes of the batches that the versions hold.
+    pub live_bytes: u64,
+    /// Bytes that exported arrays which are not released yet hold, in the whole process: those of other databases, and
+    /// of versions that are still current, included.
+    pub pinned_bytes: u64,
+    /// Transactions, and cursors at read committed, that hold a snapshot.
+    pub active_transactions: u64,
+    /// The version of the oldest snapshot in use; that of the newest commit when there is none.
+    pub oldest_snapshot: u64,
+    /// The version of the newest commit; 0 before the first.
+    pub version: u64,
+    /// Transactions committed since the database was opened.
+    pub commits: u64,
+    /// Transactions rolled back, or failed for another reason than a conflict, since the database was opened.
+    pub rollbacks: u64,
+    /// Transactions whose commit failed with a first conflict of kind KHONSU_CONFLICT_KIND_WRITE_WRITE.
+    pub conflicts_write_write: u64,
+    /// Transactions whose commit failed with a first conflict of kind KHONSU_CONFLICT_KIND_READ_WRITE.
+    pub conflicts_read_write: u64,
+    /// Transactions whose commit failed with a first conflict of kind KHONSU_CONFLICT_KIND_PHANTOM.
+    pub conflicts_phantom: u64,
+    /// Transactions whose commit failed with a first conflict of kind KHONSU_CONFLICT_KIND_PREPARED.
+    pub conflicts_prepared: u64,
+    /// Runs of a function by khonsu_db_transact after the first of its call.
+    pub retries: u64,
+}
+
+impl From<stm::Stats> for khonsu_stats {
+    fn from(stats: stm::Stats) -> Self {
+        khonsu_stats {
+            keys: stats.keys,
+            versions: stats.versions,
+            live_bytes: stats.live_bytes,
+            pinned_bytes: super::arrow::pinned_bytes(),
+            active_transactions: stats.active_transactions,
+            oldest_snapshot: stats.oldest_snapshot,
+            version: stats.version,
+            commits: stats.commits,
+            rollbacks: stats.rollbacks,
+            conflicts_write_write: stats.conflicts_write_write,
+            conflicts_read_write: stats.conflicts_read_write,
+            conflicts_phantom: stats.conflicts_phantom,
+            conflicts_prepared: stats.conflicts_prepared,
+            retries: stats.retries,
+        }
+    }
+}
+
+/// A function that khonsu_db_transact runs in a transaction, perhaps several times.
+///
+/// It returns a khonsu_status: KHONSU_STATUS_OK to commit; KHONSU_STATUS_CONFLICT to be run again in a new transaction;
+/// anything else to roll back. It must not end the transaction: khonsu_txn_commit and khonsu_txn_rollback fail in it
+/// with KHONSU_STATUS_INVALID_STATE, khonsu_txn_free does nothing. It must return: no C++ exception, no longjmp may
+/// leave it.
+///
+/// @param[in] txn     The transaction; valid until the function returns, and not to be kept.
+/// @param[in] context What khonsu_db_transact was given.
+///
+/// Since: 0.1
+pub type khonsu_transact_fn = Option<unsafe extern "C" fn(txn: *mut khonsu_txn, context: *mut c_void) -> i32>;
+
+/// Opens a database in memory. It is empty.
+///
+/// @param[in]  options NULL for the defaults; borrowed for the call, and copied.
+/// @param[out] out     Not NULL. The database, owned by the caller: free it with khonsu_db_free. NULL on failure.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: opened.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// Threads: any. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_open(
+    options: *const khonsu_options,
+    out: *mut *mut khonsu_db,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        clear_handle(out);
+        guard(error, || {
+            require(out, "out")?;
+            let options = match options.is_null() {
+                true => DatabaseOptions::default(),
+                false => borrow(options, "options")?.clone(),
+            };
+            let manager = stm::TransactionManager::new(options.core);
+            let database = Box::new(Database { manager, full_validation: options.full_validation });
+            write_if(out, || into_handle(database));
+            Ok(khonsu_status::Ok)
+        })
+    }
+}
+
+/// Begins a transaction; but for read committed, it sees what is committed now.
+///
+/// @param[in]  db      Not NULL. It may be freed before the transaction.
+/// @param[in]  options NULL for the defaults; borrowed for the call, and copied.
+/// @param[out] out     Not NULL. The transaction, owned by the caller: free it with khonsu_txn_free. NULL on failure.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: begun.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db or out is NULL.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// Threads: any number at once. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_begin(
+    db: *const khonsu_db,
+    options: *const khonsu_txn_options,
+    out: *mut *mut khonsu_txn,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        clear_handle(out);
+        guard(error, || {
+            require(out, "out")?;
+            let db = borrow(db, "db")?;
+            let transaction = or_default(options, |options| db.manager.begin(options))?;
+            write_if(out, || TransactionCell::handle(transaction, db.full_validation));
+            Ok(khonsu_status::Ok)
+        })
+    }
+}
+
+/// Runs a function in a transaction and commits; on a conflict waits a little and runs it again, in a new transaction.
+/// When it returns KHONSU_STATUS_OK, the effects of the last run, and of no other, are visible to others.
+///
+/// The waits are random, and their bound doubles with each conflict (khonsu_txn_options_set_backoff_us). The calling
+/// thread runs the function and does the waiting.
+///
+/// @param[in]  db                 Not NULL.
+/// @param[in]  options            NULL for the defaults; borrowed until the function is first run, and copied.
+/// @param[in]  fn                 Not NULL.
+/// @param[in]  context            Handed to fn as it is; may be NULL.
+/// @param[out] out_commit_version May be NULL. The version of the commit; written only on KHONSU_STATUS_OK.
+/// @param[out] error              May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: fn returned it, and the transaction was committed.
+/// - KHONSU_STATUS_CONFLICT: conflicts came up in as many runs as khonsu_txn_options_set_max_attempts allows. The error
+///   reports those of the last commit; none if the last run of fn returned this status itself.
+/// - KHONSU_STATUS_TIMEOUT: a conflict came up, and the time of khonsu_txn_options_set_timeout_ms was over.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db or fn is NULL; or fn returned a number that is no khonsu_status.
+/// - KHONSU_STATUS_INVALID_STATE: fn returned KHONSU_STATUS_OK while another thread still used the transaction, or
+///   although a call on it had returned KHONSU_STATUS_PANIC.
+/// - KHONSU_STATUS_SCHEMA_MISMATCH: rows were to be appended to a committed value of another schema.
+/// - any other status: fn returned it, and the transaction was rolled back. (fn may return those above, too.)
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is applied. Threads: any number at once. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_transact(
+    db: *const khonsu_db,
+    options: *const khonsu_txn_options,
+    r#fn: khonsu_transact_fn,
+    context: *mut c_void,
+    out_commit_version: *mut u64,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3; the function keeps what its type demands.
+    unsafe {
+        guard(error, || {
+            let db = borrow(db, "db")?;
+            let function = r#fn.ok_or_else(|| Failure::invalid_argument("fn is NULL"))?;
+            // The function may free the database's handle: nothing below goes back to it.
+            let full_validation = db.full_validation;
+            let mut policy = or_default(options, |options| db.manager.retry_policy(options))?;
+            loop {
+                let attempt = Attempt::new(policy.begin(), full_validation);
+                let returned = function(attempt.handle(), context);
+                let conflict = match khonsu_status::from_number(returned) {
+                    Some(khonsu_status::Ok) => match attempt.commit()? {
+                        Ok(version) => {
+                            write_if(out_commit_version, || version);
+                            return Ok(khonsu_status::Ok);
+                        }
+                        Err(conflict @ stm::Error::Conflict(_)) => conflict,
+                        Err(other) => return Err(other.into()),
+                    },
+                    Some(khonsu_status::Conflict) => stm::Error::Conflict(Vec::new()),
+                    Some(khonsu_status::NotFound) => return Ok(khonsu_status::NotFound),
+                    Some(status) => {
+                        let name = status.name().to_string_lossy();
+                        return Err(Failure::new(status, format!("the function returned {name}")));
+                    }
+                    None => {
+                        return Err(Failure::invalid_argument(format!(
+                            "the function returned {returned}, which is no khonsu_status"
+                        )));
+                    }
+                };
+                // It is rolled back before the wait: it must not hold a snapshot meanwhile.
+                drop(attempt);
+                policy.conflicted(conflict)?;
+            }
+        })
+    }
+}
+
+/// Writes the counters of the database. It reclaims first what can be reclaimed: not for every transaction.
+///
+/// @param[in]  db       Not NULL.
+/// @param[out] out      Not NULL. The first out_size bytes of a khonsu_stats are written, no more than its size.
+/// @param[in]  out_size sizeof(khonsu_stats) as the caller knows it; not 0.
+/// @param[out] error    May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: written.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db or out is NULL, or out_size is 0.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure out is not written. Threads: any number at once. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_stats(
+    db: *const khonsu_db,
+    out: *mut khonsu_stats,
+    out_size: usize,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        guard(error, || {
+            // Reclaiming may run release callbacks, which may free the handle: the clone keeps the database.
+            let stats = borrow(db, "db")?.manager.clone().stats();
+            write_sized(out, out_size, &khonsu_stats::from(stats))?;
+            Ok(khonsu_status::Ok)
+        })
+    }
+}
+
+/// Returns when everything committed before is as durable as the storage of the database makes it. A database in
+/// memory, the only kind there is, has none: the call returns at once.
+///
+/// @param[in]  db    Not NULL.
+/// @param[out] error May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: it is.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db is NULL.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// Threads: any number at once. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_sync(db: *const khonsu_db, error: *mut *mut khonsu_error) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        guard(error, || {
+            borrow(db, "db")?;
+            Ok(khonsu_status::Ok)
+        })
+    }
+}
+
+/// Closes a database. Transactions that are open go on, and the data go when the last of them is freed; exported arrays
+/// stay valid beyond that.
+///
+/// @param[in] db Consumed; NULL does nothing.
+///
+/// Threads: once, by any thread, when no other uses the handle. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_free(db: *mut khonsu_db) {
+    // SAFETY: rule 1, and this is the last use.
+    guard_or((), || drop(unsafe { reclaim(db) }));
+}

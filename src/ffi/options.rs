@@ -1,0 +1,262 @@
+//! How a database is opened.
+
+use crate::stm;
+
+use super::error::{Failure, khonsu_error};
+use super::guard::{guard, guard_or};
+use super::handle::{Handle, borrow_mut, into_handle, reclaim};
+use super::out::{truth, unknown_constant};
+use super::status::khonsu_status;
+
+/// What a transaction sees of others, and what it is protected from.
+///
+/// Since: 0.1
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum khonsu_isolation {
+    /// Each call sees the newest commit, whole, and never an older one than the call before.
+    ReadCommitted = 1,
+    /// All calls see the one snapshot taken when the transaction began (snapshot isolation).
+    RepeatableRead = 2,
+    /// One snapshot, certified at commit: the outcome is that of some order of whole transactions, and the order
+    /// respects real time. The default.
+    Serializable = 3,
+}
+
+/// What becomes of a write whose key another transaction committed meanwhile. A serializable transaction that has read
+/// the key fails under all of them: anything else would lose an update.
+///
+/// Since: 0.1
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum khonsu_conflict_resolution {
+    /// The commit fails with KHONSU_STATUS_CONFLICT, and nothing is applied. The default.
+    Fail = 1,
+    /// The write is dropped, the committed value stays, the rest commits.
+    Ignore = 2,
+    /// The write becomes the newest version all the same.
+    Replace = 3,
+    /// The rows go after the rows of the newest committed value, whose schema must be the same. A delete fails as with
+    /// KHONSU_CONFLICT_RESOLUTION_FAIL.
+    Append = 4,
+}
+
+/// How a database is opened: made by khonsu_options_new, freed by khonsu_options_free. khonsu_db_open copies it.
+///
+/// Threads: serialized, that is one thread at a time, any thread; several may give it to khonsu_db_open at once while
+/// nobody sets anything. Since: 0.1
+pub struct khonsu_options {
+    _opaque: [u8; 0],
+}
+
+/// The object behind a `khonsu_options`.
+#[derive(Clone, Default)]
+pub(crate) struct DatabaseOptions {
+    pub core: stm::Options,
+    pub full_validation: bool,
+}
+
+impl Handle for khonsu_options {
+    type Object = DatabaseOptions;
+    type Owner = Box<DatabaseOptions>;
+}
+
+/// The isolation level of that number.
+pub(crate) fn isolation_level(number: i32) -> Result<stm::IsolationLevel, Failure> {
+    const READ_COMMITTED: i32 = khonsu_isolation::ReadCommitted as i32;
+    const REPEATABLE_READ: i32 = khonsu_isolation::RepeatableRead as i32;
+    const SERIALIZABLE: i32 = khonsu_isolation::Serializable as i32;
+    match number {
+        READ_COMMITTED => Ok(stm::IsolationLevel::ReadCommitted),
+        REPEATABLE_READ => Ok(stm::IsolationLevel::RepeatableRead),
+        SERIALIZABLE => Ok(stm::IsolationLevel::Serializable),
+        _ => Err(unknown_constant("isolation", number, "khonsu_isolation")),
+    }
+}
+
+/// The conflict resolution of that number.
+pub(crate) fn conflict_resolution(number: i32) -> Result<stm::ConflictResolution, Failure> {
+    const FAIL: i32 = khonsu_conflict_resolution::Fail as i32;
+    const IGNORE: i32 = khonsu_conflict_resolution::Ignore as i32;
+    const REPLACE: i32 = khonsu_conflict_resolution::Replace as i32;
+    const APPEND: i32 = khonsu_conflict_resolution::Append as i32;
+    match number {
+        FAIL => Ok(stm::ConflictResolution::Fail),
+        IGNORE => Ok(stm::ConflictResolution::Ignore),
+        REPLACE => Ok(stm::ConflictResolution::Replace),
+        APPEND => Ok(stm::ConflictResolution::Append),
+        _ => Err(unknown_constant("conflict_resolution", number, "khonsu_conflict_resolution")),
+    }
+}
+
+/// Changes the options behind the handle.
+///
+/// # Safety
+/// Rule 1 holds for `options`, rule 3 for `error`.
+unsafe fn set(
+    options: *mut khonsu_options,
+    error: *mut *mut khonsu_error,
+    change: impl FnOnce(&mut DatabaseOptions) -> Result<(), Failure>,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        guard(error, || {
+            change(borrow_mut(options, "options")?)?;
+            Ok(khonsu_status::Ok)
+        })
+    }
+}
+
+/// Makes options that hold the defaults.
+///
+/// @return The options, owned by the caller: free them with khonsu_options_free. NULL only after a defect in khonsu.
+///
+/// Threads: any. Since: 0.1
+#[unsafe(no_mangle)]
+pub extern "C" fn khonsu_options_new() -> *mut khonsu_options {
+    guard_or(std::ptr::null_mut(), || into_handle(Box::default()))
+}
+
+/// Sets the isolation of transactions that do not choose their own; serializable by default.
+///
+/// @param[in]  options   Not NULL.
+/// @param[in]  isolation A khonsu_isolation.
+/// @param[out] error     May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or isolation is no khonsu_isolation.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_isolation(
+    options: *mut khonsu_options,
+    isolation: i32,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.core.isolation = isolation_level(isolation)?;
+            Ok(())
+        })
+    }
+}
+
+/// Sets the conflict resolution of transactions that do not choose their own; fail by default.
+///
+/// @param[in]  options             Not NULL.
+/// @param[in]  conflict_resolution A khonsu_conflict_resolution.
+/// @param[out] error               May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or conflict_resolution is no khonsu_conflict_resolution.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_conflict_resolution(
+    options: *mut khonsu_options,
+    conflict_resolution: i32,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.core.conflict_resolution = self::conflict_resolution(conflict_resolution)?;
+            Ok(())
+        })
+    }
+}
+
+/// Sets the most bytes that a transaction may have staged, unless it chooses its own limit; no limit by default.
+///
+/// @param[in]  options Not NULL.
+/// @param[in]  bytes   The limit; 0: none.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_max_transaction_bytes(
+    options: *mut khonsu_options,
+    bytes: u64,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.core.max_transaction_bytes = (bytes != 0).then_some(bytes);
+            Ok(())
+        })
+    }
+}
+
+/// Sets the most bytes that all versions of the database together may hold before writes are refused; no limit by
+/// default.
+///
+/// @param[in]  options Not NULL.
+/// @param[in]  bytes   The limit; 0: none.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_max_total_bytes(
+    options: *mut khonsu_options,
+    bytes: u64,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.core.max_total_bytes = (bytes != 0).then_some(bytes);
+            Ok(())
+        })
+    }
+}
+
+/// Sets whether every value of every imported array is checked (UTF-8, every offset, every dictionary key), which costs
+/// time in proportion to the data. Off by default: then only the structure is checked, in time independent of the
+/// number of rows.
+///
+/// @param[in]  options Not NULL.
+/// @param[in]  enabled 1: on; 0: off.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or enabled is neither 0 nor 1.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_full_validation(
+    options: *mut khonsu_options,
+    enabled: i32,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.full_validation = truth("enabled", enabled)?;
+            Ok(())
+        })
+    }
+}
+
+/// Frees options. Databases opened with them are not affected.
+///
+/// @param[in] options Consumed; NULL does nothing.
+///
+/// Threads: once, by any thread, when no other uses them. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_free(options: *mut khonsu_options) {
+    // SAFETY: rule 1, and this is the last use.
+    guard_or((), || drop(unsafe { reclaim(options) }));
+}

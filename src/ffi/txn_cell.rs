@@ -1,0 +1,364 @@
+//! What stands behind a `khonsu_txn`: the transaction, its use by one at a time, and its end.
+//!
+//! The handle and each cursor own a count of the cell, so that they can be freed in any order. Freeing the handle rolls
+//! an open transaction back at once; cursors that are left then find it ended.
+
+use std::cell::UnsafeCell;
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crate::stm;
+
+use super::arrow::Batch;
+use super::error::Failure;
+use super::handle::{Handle, InUse, check_handle, into_handle};
+use super::txn::khonsu_txn;
+
+/// How far a transaction is.
+const OPEN: u8 = 0;
+const COMMITTED: u8 = 1;
+const ROLLED_BACK: u8 = 2;
+/// A panic left it half-way through a call.
+const BROKEN: u8 = 3;
+
+/// The object behind a `khonsu_txn`.
+pub(crate) struct TransactionCell {
+    in_use: InUse,
+    /// One of the constants above. Written by whoever is inside alone, read by anyone.
+    progress: AtomicU8,
+    /// Set before `progress` becomes COMMITTED.
+    commit_version: AtomicU64,
+    /// Lent to a function of khonsu_db_transact, which neither ends nor frees it.
+    lent: bool,
+    /// Whether imported arrays are checked value by value.
+    pub(crate) full_validation: bool,
+    transaction: UnsafeCell<stm::Transaction<Batch>>,
+}
+
+// SAFETY: the transaction is reached only through `Entered`, of which `in_use` admits one at a time, and through
+// `close`, when nobody is inside and nobody may enter any more; it is Send, which the assertion below holds the core
+// to.
+unsafe impl Sync for TransactionCell {}
+
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<stm::Transaction<Batch>>();
+};
+
+impl Handle for khonsu_txn {
+    type Object = TransactionCell;
+    type Owner = Arc<TransactionCell>;
+}
+
+impl TransactionCell {
+    fn new(transaction: stm::Transaction<Batch>, full_validation: bool, lent: bool) -> Arc<Self> {
+        Arc::new(TransactionCell {
+            in_use: InUse::default(),
+            progress: AtomicU8::new(OPEN),
+            commit_version: AtomicU64::new(0),
+            lent,
+            full_validation,
+            transaction: UnsafeCell::new(transaction),
+        })
+    }
+
+    /// The handle of a new transaction, to be freed by [`free`].
+    pub(crate) fn handle(transaction: stm::Transaction<Batch>, full_validation: bool) -> *mut khonsu_txn {
+        into_handle(Self::new(transaction, full_validation, false))
+    }
+
+    /// Fails when the transaction has ended.
+    pub(crate) fn check_open(&self) -> Result<(), Failure> {
+        // Acquire: pairs with the release in `end`.
+        match self.progress.load(Ordering::Acquire) {
+            OPEN => Ok(()),
+            COMMITTED => Err(Failure::invalid_state("the transaction has been committed")),
+            ROLLED_BACK => Err(Failure::invalid_state("the transaction has been rolled back")),
+            _ => Err(Failure::invalid_state("the transaction was broken by a panic: free it")),
+        }
+    }
+
+    /// The version of the commit; None unless committed.
+    pub(crate) fn commit_version(&self) -> Option<u64> {
+        // Acquire: pairs with the release in `end`, so that the version stored before it is seen; relaxed suffices for
+        // that one.
+        (self.progress.load(Ordering::Acquire) == COMMITTED).then(|| self.commit_version.load(Ordering::Relaxed))
+    }
+
+    fn end(&self, progress: u8) {
+        // Release: pairs with the acquires above.
+        self.progress.store(progress, Ordering::Release);
+    }
+}
+
+/// The right to use a transaction, until dropped. The object stays alive that long, even when its handle is freed
+/// meanwhile.
+pub(crate) struct Entered {
+    /// As `Arc::into_raw` made it, with a count that outlives `self`.
+    cell: *const TransactionCell,
+    /// Dropped without having been told so, it is a panic that passes.
+    settled: bool,
+}
+
+impl Entered {
+    /// # Safety
+    /// `cell` came from an `Arc` (`as_ptr` or `into_raw`), and unless it is freed through [`free`], which waits for
+    /// this object to go, a count of it outlives this object.
+    pub(crate) unsafe fn new(cell: *const TransactionCell) -> Result<Self, Failure> {
+        // SAFETY: alive by the demand of this function.
+        let object = unsafe { &*cell };
+        object.check_open()?;
+        if !object.in_use.enter() {
+            return Err(Failure::invalid_state(
+                "the transaction is in use: by another thread, or by the call that this one was made from",
+            ));
+        }
+        let mut entered = Entered { cell, settled: true };
+        // It may have ended between the check and the entry.
+        object.check_open()?;
+        entered.settled = false;
+        Ok(entered)
+    }
+
+    pub(crate) fn cell(&self) -> &TransactionCell {
+        // SAFETY: alive by the demand of `new`.
+        unsafe { &*self.cell }
+    }
+
+    /// Runs one call on the transaction. A panic in it leaves the transaction broken: it can only be freed then.
+    pub(crate) fn run<T>(mut self, call: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        let result = call(&mut self);
+        self.settled = true;
+        result
+    }
+
+    /// A count of the cell, for a cursor.
+    pub(crate) fn share(&self) -> Arc<TransactionCell> {
+        // SAFETY: the pointer is that of an `Arc` with at least one count; the new count is owned by the result.
+        unsafe {
+            Arc::increment_strong_count(self.cell);
+            Arc::from_raw(self.cell)
+        }
+    }
+
+    /// Fails for a transaction that belongs to khonsu_db_transact.
+    fn check_owned(&self) -> Result<(), Failure> {
+        if self.cell().lent {
+            return Err(Failure::invalid_state("khonsu_db_transact ends the transaction, not its function"));
+        }
+        Ok(())
+    }
+
+    /// For the export: ends the transaction unless it is lent.
+    pub(crate) fn commit(&mut self) -> Result<(), Failure> {
+        self.check_owned()?;
+        self.commit_now()?;
+        Ok(())
+    }
+
+    /// For the export: ends the transaction unless it is lent.
+    pub(crate) fn rollback(&mut self) -> Result<(), Failure> {
+        self.check_owned()?;
+        self.rollback_now()?;
+        Ok(())
+    }
+
+    fn commit_now(&mut self) -> Result<u64, stm::Error> {
+        let committed = stm::Transaction::commit(self);
+        match &committed {
+            Ok(version) => {
+                // Relaxed: the release in `end` publishes it.
+                self.cell().commit_version.store(*version, Ordering::Relaxed);
+                self.cell().end(COMMITTED);
+            }
+            Err(_) if !self.is_open() => self.cell().end(ROLLED_BACK),
+            Err(_) => {}
+        }
+        committed
+    }
+
+    fn rollback_now(&mut self) -> Result<(), stm::Error> {
+        stm::Transaction::rollback(self)?;
+        self.cell().end(ROLLED_BACK);
+        Ok(())
+    }
+}
+
+impl Deref for Entered {
+    type Target = stm::Transaction<Batch>;
+
+    fn deref(&self) -> &Self::Target {
+        // SAFETY: `in_use` let only this object in, and it lends the transaction by its own borrow.
+        unsafe { &*self.cell().transaction.get() }
+    }
+}
+
+impl DerefMut for Entered {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        // SAFETY: as for `deref`.
+        unsafe { &mut *self.cell().transaction.get() }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.cell().end(BROKEN);
+        }
+        if self.cell().in_use.leave() {
+            // SAFETY: the handle was freed while this object was inside; whoever freed it left the closing to the last
+            // to leave.
+            unsafe { close(self.cell) };
+        }
+    }
+}
+
+/// Enters the transaction behind the handle.
+///
+/// # Safety
+/// Rule 1 holds for `txn`.
+pub(crate) unsafe fn enter(txn: *const khonsu_txn) -> Result<Entered, Failure> {
+    // SAFETY: rule 1: the handle's count is there until `free`.
+    unsafe { Entered::new(check_handle(txn, "txn")?) }
+}
+
+/// Frees the handle: at once, or when the call in progress ends. One that is lent is left alone.
+///
+/// # Safety
+/// Rule 1 holds for `txn`, and this is its last use.
+pub(crate) unsafe fn free(txn: *mut khonsu_txn) {
+    let Ok(cell) = check_handle(txn, "txn") else { return };
+    // SAFETY: rule 1; the handle's count goes only in `close`.
+    unsafe {
+        if !(*cell).lent && (*cell).in_use.free() {
+            close(cell);
+        }
+    }
+}
+
+/// Gives the handle's count back, and rolls the transaction back if it is open.
+///
+/// # Safety
+/// The handle of `cell` is marked as freed, nobody is inside, and this is called once.
+unsafe fn close(cell: *const TransactionCell) {
+    // SAFETY: `into_handle` made the pointer of an `Arc`, and its count is given back only here.
+    let cell = unsafe { Arc::from_raw(cell) };
+    // A panic here may meet one that passes already, and nobody is left to hear of it: it stops here.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        // Not for a broken one: what it holds goes with its memory.
+        if cell.check_open().is_ok() {
+            cell.end(ROLLED_BACK);
+            // SAFETY: nobody is inside, and nobody can enter a freed cell.
+            let _ = unsafe { (*cell.transaction.get()).rollback() };
+        }
+        drop(cell);
+    }));
+}
+
+/// One run of a function of khonsu_db_transact: a transaction that is lent to C for that long.
+pub(crate) struct Attempt {
+    cell: *const TransactionCell,
+}
+
+impl Attempt {
+    pub(crate) fn new(transaction: stm::Transaction<Batch>, full_validation: bool) -> Self {
+        Attempt { cell: Arc::into_raw(TransactionCell::new(transaction, full_validation, true)) }
+    }
+
+    /// The handle to lend.
+    pub(crate) fn handle(&self) -> *mut khonsu_txn {
+        self.cell.cast_mut().cast()
+    }
+
+    fn enter(&self) -> Result<Entered, Failure> {
+        // SAFETY: the count is given back by the drop of `self`, or later.
+        unsafe { Entered::new(self.cell) }
+    }
+
+    /// Commits. The outer failure is that of the handle (a thread of the function still uses it, a panic broke it).
+    pub(crate) fn commit(&self) -> Result<Result<u64, stm::Error>, Failure> {
+        self.enter()?.run(|transaction| Ok(transaction.commit_now()))
+    }
+}
+
+impl Drop for Attempt {
+    /// Rolls back what is not committed.
+    fn drop(&mut self) {
+        // SAFETY: the count of `new` is still there: `close` alone gives it back, and is called here or, when a thread
+        // is still inside, by that one when it leaves.
+        unsafe {
+            if (*self.cell).in_use.free() {
+                close(self.cell);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::status::khonsu_status;
+
+    fn manager() -> stm::TransactionManager<Batch> {
+        stm::TransactionManager::new(stm::Options::default())
+    }
+
+    fn begin(manager: &stm::TransactionManager<Batch>) -> *mut khonsu_txn {
+        TransactionCell::handle(manager.begin(&stm::TransactionOptions::default()), false)
+    }
+
+    #[test]
+    fn a_panic_breaks_the_transaction_and_nothing_else() {
+        let manager = manager();
+        let txn = begin(&manager);
+        // SAFETY: the handle is alive until it is freed below.
+        unsafe {
+            let passed =
+                catch_unwind(AssertUnwindSafe(|| enter(txn).unwrap().run(|_| -> Result<(), _> { panic!("inside") })));
+            assert!(passed.is_err());
+            let Err(failure) = enter(txn) else { panic!("a broken transaction can be entered") };
+            assert_eq!(failure.status, khonsu_status::InvalidState);
+            assert!(failure.message.contains("panic"));
+            free(txn);
+        }
+        assert_eq!(manager.stats().active_transactions, 0);
+        assert_eq!(manager.begin(&stm::TransactionOptions::default()).commit(), Ok(0));
+    }
+
+    #[test]
+    fn one_is_inside_at_a_time() {
+        let manager = manager();
+        let txn = begin(&manager);
+        // SAFETY: the handle is alive until it is freed below, and the transaction until it is left.
+        unsafe {
+            let entered = enter(txn).unwrap();
+            assert!(enter(txn).is_err());
+            entered
+                .run(|inside| {
+                    assert!(enter(txn).is_err());
+                    free(txn);
+                    assert!(inside.is_open(), "it is freed when it is left");
+                    assert!(inside.get(b"k").unwrap().is_none());
+                    Ok(())
+                })
+                .unwrap();
+        }
+        assert_eq!(manager.stats().rollbacks, 1);
+    }
+
+    #[test]
+    fn a_lent_transaction_that_is_still_used_is_not_committed() {
+        let manager = manager();
+        let attempt = Attempt::new(manager.begin(&stm::TransactionOptions::default()), false);
+        // SAFETY: the transaction lives until it is left below.
+        let entered = unsafe { enter(attempt.handle()) }.unwrap();
+        assert_eq!(attempt.commit().map(drop).unwrap_err().status, khonsu_status::InvalidState);
+        drop(attempt);
+        assert_eq!(manager.stats().active_transactions, 1);
+        entered.run(|_| Ok(())).unwrap();
+        let stats = manager.stats();
+        assert_eq!((stats.active_transactions, stats.rollbacks), (0, 1));
+    }
+}
