@@ -1,0 +1,12 @@
+# What both CMake consumers build once they have khonsu's targets: C and C++, shared and static.
+enable_testing()
+foreach(language c cpp)
+  foreach(linkage khonsu static)
+    set(program consumer_${language}_${linkage})
+    add_executable(${program} "${CMAKE_CURRENT_LIST_DIR}/main.${language}")
+    set_target_properties(${program} PROPERTIES C_STANDARD 99 CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON)
+    target_compile_options(${program} PRIVATE -Wall -Wextra -Wpedantic -Werror)
+    target_link_libraries(${program} PRIVATE khonsu::${linkage})
+    add_test(NAME ${program} COMMAND ${program})
+  endforeach()
+endforeach()

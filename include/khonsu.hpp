@@ -1,0 +1,1167 @@
+// khonsu for C++17: a header-only layer over khonsu.h.
+//
+// Ownership. Every class here is move-only and owns what it holds; destruction gives it back. A moved-from or default
+// constructed handle is empty: destroying or assigning to it is fine, and a call on it fails with
+// Status::invalid_argument. Handles may be destroyed in any order: a transaction keeps its database alive, a cursor its
+// transaction.
+//
+// Failure. Calls return Result<T> and throw nothing of their own (std::bad_alloc of the standard library apart). Where
+// exceptions are enabled, Result<T>::value_or_throw() turns a failure into khonsu::Exception.
+//
+// Threads. Each class names its class: "concurrent" objects may be used by all threads at once; "serialized" ones by one
+// thread at a time, on any thread; "immutable" ones may be read by all threads at once.
+#ifndef KHONSU_HPP
+#define KHONSU_HPP
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
+#define KHONSU_HPP_EXCEPTIONS 1
+#include <exception>
+#else
+#define KHONSU_HPP_EXCEPTIONS 0
+#endif
+
+#include "khonsu.h"
+
+// The structs of the Arrow C data and stream interfaces, under the guards that Arrow's specification prescribes: other
+// copies of them (Arrow C++, nanoarrow) may come before or after this one.
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef ARROW_C_DATA_INTERFACE
+#define ARROW_C_DATA_INTERFACE
+
+#define ARROW_FLAG_DICTIONARY_ORDERED 1
+#define ARROW_FLAG_NULLABLE 2
+#define ARROW_FLAG_MAP_KEYS_SORTED 4
+
+struct ArrowSchema {
+  const char *format;
+  const char *name;
+  const char *metadata;
+  int64_t flags;
+  int64_t n_children;
+  struct ArrowSchema **children;
+  struct ArrowSchema *dictionary;
+  void (*release)(struct ArrowSchema *);
+  void *private_data;
+};
+
+struct ArrowArray {
+  int64_t length;
+  int64_t null_count;
+  int64_t offset;
+  int64_t n_buffers;
+  int64_t n_children;
+  const void **buffers;
+  struct ArrowArray **children;
+  struct ArrowArray *dictionary;
+  void (*release)(struct ArrowArray *);
+  void *private_data;
+};
+
+#endif  // ARROW_C_DATA_INTERFACE
+
+#ifndef ARROW_C_STREAM_INTERFACE
+#define ARROW_C_STREAM_INTERFACE
+
+struct ArrowArrayStream {
+  int (*get_schema)(struct ArrowArrayStream *, struct ArrowSchema *out);
+  int (*get_next)(struct ArrowArrayStream *, struct ArrowArray *out);
+  const char *(*get_last_error)(struct ArrowArrayStream *);
+  void (*release)(struct ArrowArrayStream *);
+  void *private_data;
+};
+
+#endif  // ARROW_C_STREAM_INTERFACE
+
+#ifdef __cplusplus
+}
+#endif
+
+namespace khonsu {
+
+// ---- enumerations: the numbers of khonsu.h ----
+
+/// What a call came to. New values may come with new versions: treat an unknown one as a failure.
+enum class Status : std::int32_t {
+  ok = KHONSU_STATUS_OK,
+  not_found = KHONSU_STATUS_NOT_FOUND,
+  conflict = KHONSU_STATUS_CONFLICT,
+  timeout = KHONSU_STATUS_TIMEOUT,
+  cancelled = KHONSU_STATUS_CANCELLED,
+  invalid_argument = KHONSU_STATUS_INVALID_ARGUMENT,
+  invalid_state = KHONSU_STATUS_INVALID_STATE,
+  schema_mismatch = KHONSU_STATUS_SCHEMA_MISMATCH,
+  limit_exceeded = KHONSU_STATUS_LIMIT_EXCEEDED,
+  storage = KHONSU_STATUS_STORAGE,
+  corruption = KHONSU_STATUS_CORRUPTION,
+  panic = KHONSU_STATUS_PANIC
+};
+
+enum class Isolation : std::int32_t {
+  read_committed = KHONSU_ISOLATION_READ_COMMITTED,
+  repeatable_read = KHONSU_ISOLATION_REPEATABLE_READ,
+  serializable = KHONSU_ISOLATION_SERIALIZABLE
+};
+
+/// What a commit does with a key that another transaction has committed meanwhile.
+enum class ConflictResolution : std::int32_t {
+  fail = KHONSU_CONFLICT_RESOLUTION_FAIL,
+  ignore = KHONSU_CONFLICT_RESOLUTION_IGNORE,
+  replace = KHONSU_CONFLICT_RESOLUTION_REPLACE,
+  append = KHONSU_CONFLICT_RESOLUTION_APPEND
+};
+
+enum class ConflictKind : std::int32_t {
+  write_write = KHONSU_CONFLICT_KIND_WRITE_WRITE,
+  read_write = KHONSU_CONFLICT_KIND_READ_WRITE,
+  phantom = KHONSU_CONFLICT_KIND_PHANTOM,
+  prepared = KHONSU_CONFLICT_KIND_PREPARED
+};
+
+enum class Direction : std::int32_t { forward = KHONSU_DIRECTION_FORWARD, reverse = KHONSU_DIRECTION_REVERSE };
+
+enum class IpcFormat : std::int32_t { file = KHONSU_IPC_FORMAT_FILE, stream = KHONSU_IPC_FORMAT_STREAM };
+
+enum class IpcCompression : std::int32_t {
+  none = KHONSU_IPC_COMPRESSION_NONE,
+  lz4 = KHONSU_IPC_COMPRESSION_LZ4,
+  zstd = KHONSU_IPC_COMPRESSION_ZSTD
+};
+
+/// The version of the library that runs, "major.minor.patch"; the header's own is KHONSU_VERSION_STRING. Static text.
+inline std::string_view version() noexcept { return khonsu_version(); }
+
+/// "OK", "CONFLICT", ...; "UNKNOWN" for a number that this version does not have. Static text.
+inline std::string_view status_name(Status status) noexcept {
+  return khonsu_status_name(static_cast<std::int32_t>(status));
+}
+
+/// Whether rerunning the transaction may succeed.
+inline bool status_is_retryable(Status status) noexcept {
+  return khonsu_status_is_retryable(static_cast<std::int32_t>(status));
+}
+
+namespace detail {
+
+/// Owns one C handle; Free is its khonsu_..._free, which accepts NULL.
+template <typename T, void (*Free)(T *)>
+class Handle {
+ public:
+  /// Empty.
+  Handle() noexcept = default;
+  /// Adopts: from here on the handle is freed by this object. NULL makes an empty one.
+  explicit Handle(T *adopted) noexcept : handle_(adopted) {}
+
+  /// The raw handle, still owned by this object; NULL when empty.
+  [[nodiscard]] T *get() const noexcept { return handle_.get(); }
+  /// Gives the raw handle to the caller, who must free it; this object is empty afterwards.
+  [[nodiscard]] T *release() noexcept { return handle_.release(); }
+  /// Whether a handle is held.
+  explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+ private:
+  struct Deleter {
+    void operator()(T *handle) const noexcept { Free(handle); }
+  };
+  std::unique_ptr<T, Deleter> handle_;
+};
+
+/// Ends the program: a contract of this header was broken, and going on would read what is not there.
+[[noreturn]] inline void broken_contract(const char *what) noexcept {
+  std::fprintf(stderr, "khonsu: %s\n", what);
+  std::abort();
+}
+
+}  // namespace detail
+
+// ---- bytes ----
+
+/// A borrowed run of bytes: a key, a prefix, the end of a range. Made implicitly from string literals, std::string,
+/// std::string_view and every container with data() and size() whose elements are one byte; nothing is copied, so it must not outlive them.
+class Bytes {
+ public:
+  Bytes() noexcept = default;
+  Bytes(const char *text) noexcept : Bytes(std::string_view(text)) {}  // NOLINT(google-explicit-constructor)
+  Bytes(const void *data, std::size_t size) noexcept : data_(size == 0 ? "" : data), size_(size) {}
+  template <typename Contiguous,
+            typename Element = std::remove_pointer_t<decltype(std::declval<const Contiguous &>().data())>,
+            typename = decltype(std::declval<const Contiguous &>().size()),
+            typename = std::enable_if_t<sizeof(Element) == 1 && std::is_trivially_copyable_v<Element> &&
+                                        !std::is_same_v<std::decay_t<Contiguous>, Bytes>>>
+  Bytes(const Contiguous &bytes) noexcept  // NOLINT(google-explicit-constructor)
+      : Bytes(static_cast<const void *>(bytes.data()), bytes.size()) {}
+
+  /// Never NULL.
+  [[nodiscard]] const void *data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+ private:
+  const void *data_ = "";
+  std::size_t size_ = 0;
+};
+
+/// The keys from start (inclusive) to end (exclusive); an end that is not set is open. Borrowed like Bytes.
+struct Range {
+  std::optional<Bytes> start{};
+  std::optional<Bytes> end{};
+};
+
+// ---- errors ----
+
+/// One reason why a transaction could not commit.
+struct Conflict {
+  /// The scanned range in which the key changed; an end that is not set is open.
+  struct ScannedRange {
+    std::optional<std::string> start;
+    std::optional<std::string> end;
+  };
+  ConflictKind kind;
+  std::string key;
+  std::optional<ScannedRange> range;  ///< set for phantoms of scans
+  std::uint64_t version;              ///< commit version of the other transaction; 0 when unknown
+};
+
+/// Why a call failed. Threads: immutable.
+class Error : public detail::Handle<khonsu_error, khonsu_error_free> {
+ public:
+  /// Empty: Status::ok and no message.
+  Error() noexcept = default;
+  /// Adopts an error of the C API.
+  explicit Error(khonsu_error *adopted) noexcept : Handle(adopted) {}
+  /// An error of the caller's own, as a transact body returns it: Error(Status::cancelled, "account is closed").
+  explicit Error(Status status, std::string message = {}) : status_(status), message_(std::move(message)) {}
+
+  [[nodiscard]] Status status() const noexcept {
+    return get() == nullptr ? status_ : static_cast<Status>(khonsu_error_status(get()));
+  }
+  /// Valid until this object is moved from, assigned to or destroyed.
+  [[nodiscard]] std::string_view message() const noexcept {
+    return get() == nullptr ? std::string_view(message_) : std::string_view(khonsu_error_message(get()));
+  }
+  /// Whether rerunning the transaction may succeed.
+  [[nodiscard]] bool retryable() const noexcept { return status_is_retryable(status()); }
+  /// "CONFLICT: message".
+  [[nodiscard]] std::string to_string() const {
+    std::string text(status_name(status()));
+    if (!message().empty()) text.append(": ").append(message());
+    return text;
+  }
+  /// What conflicted, copied; empty unless status() is Status::conflict.
+  [[nodiscard]] std::vector<Conflict> conflicts() const {
+    std::vector<Conflict> conflicts;
+    const std::size_t count = khonsu_error_conflict_count(get());
+    conflicts.reserve(count);
+    for (std::size_t index = 0; index < count; ++index) {
+      khonsu_conflict raw{};
+      if (khonsu_error_conflict(get(), index, &raw, sizeof(raw)) != KHONSU_STATUS_OK) break;
+      Conflict conflict{static_cast<ConflictKind>(raw.kind), text(raw.key, raw.key_len), std::nullopt, raw.version};
+      if (raw.has_range != 0) {
+        conflict.range.emplace();
+        if (raw.range_start != nullptr) conflict.range->start = text(raw.range_start, raw.range_start_len);
+        if (raw.range_end != nullptr) conflict.range->end = text(raw.range_end, raw.range_end_len);
+      }
+      conflicts.push_back(std::move(conflict));
+    }
+    return conflicts;
+  }
+
+ private:
+  static std::string text(const void *data, std::size_t size) {
+    return size == 0 ? std::string() : std::string(static_cast<const char *>(data), size);
+  }
+
+  Status status_ = Status::ok;  // the status and message of an error that did not come from the C API
+  std::string message_;
+};
+
+#if KHONSU_HPP_EXCEPTIONS
+/// What value_or_throw() throws. Threads: immutable; copies share one Error.
+class Exception : public std::exception {
+ public:
+  explicit Exception(Error error)
+      : error_(std::make_shared<const Error>(std::move(error))),
+        what_(std::make_shared<const std::string>(error_->to_string())) {}
+
+  [[nodiscard]] const char *what() const noexcept override { return what_->c_str(); }
+  [[nodiscard]] const Error &error() const noexcept { return *error_; }
+  [[nodiscard]] Status status() const noexcept { return error_->status(); }
+
+ private:
+  std::shared_ptr<const Error> error_;
+  std::shared_ptr<const std::string> what_;
+};
+#endif
+
+/// A value, or the error that came in its place.
+template <typename T>
+class [[nodiscard]] Result {
+  static_assert(!std::is_reference_v<T> && !std::is_same_v<std::decay_t<T>, Error>, "a Result holds a value");
+
+ public:
+  using value_type = T;
+
+  Result(T value) : outcome_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(Error error)                                                      // NOLINT(google-explicit-constructor)
+      : outcome_(std::in_place_index<1>, std::move(error)) {}
+
+  [[nodiscard]] bool ok() const noexcept { return outcome_.index() == 0; }
+  [[nodiscard]] Status status() const noexcept { return ok() ? Status::ok : std::get_if<1>(&outcome_)->status(); }
+
+  /// The value; the program ends when there is none: ask ok() first.
+  [[nodiscard]] T &value() & { return *checked(std::get_if<0>(&outcome_)); }
+  [[nodiscard]] const T &value() const & { return *checked(std::get_if<0>(&outcome_)); }
+  [[nodiscard]] T &&value() && { return std::move(*checked(std::get_if<0>(&outcome_))); }
+
+  /// The error; the program ends when there is none.
+  [[nodiscard]] const Error &error() const & { return *checked(std::get_if<1>(&outcome_)); }
+  [[nodiscard]] Error &&error() && { return std::move(*checked(std::get_if<1>(&outcome_))); }
+
+#if KHONSU_HPP_EXCEPTIONS
+  /// The value, moved out, or khonsu::Exception thrown.
+  T value_or_throw() && {
+    if (!ok()) throw Exception(std::move(*std::get_if<1>(&outcome_)));
+    return std::move(*std::get_if<0>(&outcome_));
+  }
+#endif
+
+ private:
+  template <typename P>
+  static P *checked(P *pointer) noexcept {
+    if (pointer == nullptr) detail::broken_contract("a Result was asked for what it does not hold");
+    return pointer;
+  }
+
+  std::variant<T, Error> outcome_;
+};
+
+/// Success, or the error that came in its place.
+template <>
+class [[nodiscard]] Result<void> {
+ public:
+  using value_type = void;
+
+  Result() noexcept = default;
+  Result(Error error) : error_(std::move(error)) {}  // NOLINT(google-explicit-constructor)
+
+  [[nodiscard]] bool ok() const noexcept { return !error_.has_value(); }
+  [[nodiscard]] Status status() const noexcept { return ok() ? Status::ok : error_->status(); }
+
+  /// The error; the program ends when there is none.
+  [[nodiscard]] const Error &error() const & {
+    if (ok()) detail::broken_contract("a Result was asked for what it does not hold");
+    return *error_;
+  }
+  [[nodiscard]] Error &&error() && {
+    if (ok()) detail::broken_contract("a Result was asked for what it does not hold");
+    return std::move(*error_);
+  }
+
+#if KHONSU_HPP_EXCEPTIONS
+  /// Nothing, or khonsu::Exception thrown.
+  void value_or_throw() && {
+    if (!ok()) throw Exception(std::move(*error_));
+  }
+#endif
+
+ private:
+  std::optional<Error> error_;
+};
+
+namespace detail {
+
+/// Collects the error of one C call: Failure failure; failure = khonsu_...(..., failure.out()).
+class Call {
+ public:
+  khonsu_error **out() noexcept { return &error_; }
+
+  /// The error of a status other than OK.
+  [[nodiscard]] Error error(khonsu_status status) noexcept {
+    khonsu_error *error = std::exchange(error_, nullptr);
+    return error != nullptr ? Error(error) : Error(static_cast<Status>(status));
+  }
+  [[nodiscard]] Result<void> result(khonsu_status status) noexcept {
+    if (status == KHONSU_STATUS_OK) return {};
+    return error(status);
+  }
+  /// An outcome that may be NOT_FOUND: whether it was found.
+  [[nodiscard]] Result<bool> found(khonsu_status status) noexcept {
+    if (status == KHONSU_STATUS_OK) return true;
+    if (status == KHONSU_STATUS_NOT_FOUND) return false;
+    return error(status);
+  }
+
+ private:
+  khonsu_error *error_ = nullptr;
+};
+
+/// Owns the contents of one struct of the Arrow C interfaces.
+template <typename Struct>
+class ArrowStruct {
+ public:
+  /// Empty.
+  ArrowStruct() noexcept : raw_() {}
+  /// Adopts: moves the contents out of *source (which may be NULL or released) and leaves it released.
+  explicit ArrowStruct(Struct *source) noexcept : raw_() {
+    if (source != nullptr) {
+      raw_ = *source;
+      source->release = nullptr;
+    }
+  }
+  ArrowStruct(ArrowStruct &&other) noexcept : ArrowStruct(&other.raw_) {}
+  ArrowStruct &operator=(ArrowStruct &&other) noexcept {
+    if (this != &other) {
+      reset();
+      raw_ = other.raw_;
+      other.raw_.release = nullptr;
+    }
+    return *this;
+  }
+  ~ArrowStruct() { reset(); }
+
+  /// The struct, still owned by this object; a call that consumes it leaves this object empty.
+  [[nodiscard]] Struct *get() noexcept { return &raw_; }
+  [[nodiscard]] const Struct *get() const noexcept { return &raw_; }
+  const Struct *operator->() const noexcept { return &raw_; }
+  /// Whether there is anything in it.
+  explicit operator bool() const noexcept { return raw_.release != nullptr; }
+
+  /// Releases what is held and gives the empty struct for a producer to fill: ExportRecordBatch(batch, array.out()).
+  [[nodiscard]] Struct *out() noexcept {
+    reset();
+    return &raw_;
+  }
+  /// Gives the contents to the caller, who must release them; this object is empty afterwards.
+  [[nodiscard]] Struct release() noexcept {
+    Struct contents = raw_;
+    raw_ = Struct();
+    return contents;
+  }
+  /// Releases what is held.
+  void reset() noexcept {
+    if (raw_.release != nullptr) raw_.release(&raw_);
+    raw_ = Struct();
+  }
+
+ protected:
+  Struct raw_;
+};
+
+}  // namespace detail
+
+// ---- Arrow ----
+
+/// Owns a ::ArrowSchema. Threads: serialized; a const one may be read by all threads at once.
+class ArrowSchema : public detail::ArrowStruct<::ArrowSchema> {
+ public:
+  using ArrowStruct::ArrowStruct;
+};
+
+/// Owns a ::ArrowArray. One that khonsu gave shares its buffers by count: it stays valid after the transaction and the
+/// database are gone. Threads: serialized; a const one may be read by all threads at once.
+class ArrowArray : public detail::ArrowStruct<::ArrowArray> {
+ public:
+  using ArrowStruct::ArrowStruct;
+};
+
+/// Owns a ::ArrowArrayStream. Threads: serialized.
+class ArrowArrayStream : public detail::ArrowStruct<::ArrowArrayStream> {
+ public:
+  using ArrowStruct::ArrowStruct;
+
+  /// The schema of all the stream's batches.
+  /// Fails: invalid_argument (empty stream, or the producer said EINVAL), storage (any other failure of the producer).
+  Result<ArrowSchema> schema() {
+    if (raw_.release == nullptr) return Error(Status::invalid_argument, "the stream is empty or was released");
+    ArrowSchema schema;
+    const int code = raw_.get_schema(&raw_, schema.out());
+    if (code != 0) return failure(code);
+    return schema;
+  }
+  /// The next batch; nothing after the last one. Fails as schema() does.
+  Result<std::optional<ArrowArray>> next() {
+    if (raw_.release == nullptr) return Error(Status::invalid_argument, "the stream is empty or was released");
+    ArrowArray array;
+    const int code = raw_.get_next(&raw_, array.out());
+    if (code != 0) return failure(code);
+    if (!array) return std::optional<ArrowArray>();
+    return std::optional<ArrowArray>(std::move(array));
+  }
+
+ private:
+  [[nodiscard]] Error failure(int code) {
+    const char *message = raw_.get_last_error == nullptr ? nullptr : raw_.get_last_error(&raw_);
+    return Error(code == EINVAL ? Status::invalid_argument : Status::storage,
+                 message != nullptr ? std::string(message) : "the stream failed with errno " + std::to_string(code));
+  }
+};
+
+/// A record batch with its schema.
+struct Batch {
+  ArrowArray array;
+  ArrowSchema schema;
+};
+
+/// A schema imported once, which spares the schema on every put and get. Threads: concurrent.
+class Schema : public detail::Handle<khonsu_schema, khonsu_schema_free> {
+ public:
+  using Handle::Handle;
+
+  /// Consumes schema, on failure too. Fails: invalid_argument (what no record batch can have).
+  static Result<Schema> from_arrow(ArrowSchema &&schema) {
+    khonsu_schema *out = nullptr;
+    detail::Call call;
+    const khonsu_status status = khonsu_schema_import(schema.get(), &out, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return Schema(out);
+  }
+  /// A copy in Arrow's form. Fails: invalid_argument (empty handle).
+  [[nodiscard]] Result<ArrowSchema> to_arrow() const {
+    ArrowSchema schema;
+    detail::Call call;
+    const khonsu_status status = khonsu_schema_export(get(), schema.out(), call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return schema;
+  }
+};
+
+// ---- options ----
+
+namespace detail {
+
+/// A handle of options with setters that chain: the first setter that fails is remembered, and whoever takes the
+/// options returns its error.
+template <typename T, T *(*New)(), void (*Free)(T *)>
+class OptionsHandle : public Handle<T, Free> {
+ public:
+  OptionsHandle() noexcept : Handle<T, Free>(New()) {}
+  explicit OptionsHandle(T *adopted) noexcept : Handle<T, Free>(adopted) {}
+
+  /// The error of the first setter that failed, or of options that were moved from.
+  [[nodiscard]] Result<void> check() const {
+    if (failure_.has_value()) return Error(failure_->status(), std::string(failure_->message()));
+    if (this->get() == nullptr) return Error(Status::invalid_argument, "the options are empty: they were moved from");
+    return {};
+  }
+
+ protected:
+  template <typename Setter, typename... Arguments>
+  void set(Setter setter, Arguments... arguments) {
+    Call call;
+    const khonsu_status status = setter(this->get(), arguments..., call.out());
+    if (status != KHONSU_STATUS_OK) remember(call.error(status));
+  }
+  /// The count of a duration; a negative one is remembered as a failure.
+  template <typename Duration>
+  std::uint64_t count(Duration duration) {
+    if (duration.count() < 0) remember(Error(Status::invalid_argument, "a duration is negative"));
+    return static_cast<std::uint64_t>(duration.count());
+  }
+
+ private:
+  void remember(Error error) {
+    if (!failure_.has_value()) failure_ = std::move(error);
+  }
+
+  std::optional<Error> failure_;
+};
+
+}  // namespace detail
+
+/// Options of a database, with the defaults of khonsu.h until set; Database::open copies them. Threads: serialized.
+class Options : public detail::OptionsHandle<khonsu_options, khonsu_options_new, khonsu_options_free> {
+ public:
+  using OptionsHandle::OptionsHandle;
+
+  /// Of the transactions that do not choose one.
+  Options &isolation(Isolation isolation) {
+    set(khonsu_options_set_isolation, static_cast<std::int32_t>(isolation));
+    return *this;
+  }
+  /// Of the transactions that do not choose one.
+  Options &conflict_resolution(ConflictResolution resolution) {
+    set(khonsu_options_set_conflict_resolution, static_cast<std::int32_t>(resolution));
+    return *this;
+  }
+  /// Staged bytes of one transaction; 0: no limit.
+  Options &max_transaction_bytes(std::uint64_t bytes) {
+    set(khonsu_options_set_max_transaction_bytes, bytes);
+    return *this;
+  }
+  /// Bytes of all values; 0: no limit.
+  Options &max_total_bytes(std::uint64_t bytes) {
+    set(khonsu_options_set_max_total_bytes, bytes);
+    return *this;
+  }
+  /// Checks every value of every array that comes in.
+  Options &full_validation(bool enabled) {
+    set(khonsu_options_set_full_validation, static_cast<std::int32_t>(enabled));
+    return *this;
+  }
+};
+
+/// Options of a transaction, with the database's choices until set; begin and transact copy them. Threads: serialized;
+/// a const one may be used by all threads at once.
+class TransactionOptions
+    : public detail::OptionsHandle<khonsu_txn_options, khonsu_txn_options_new, khonsu_txn_options_free> {
+ public:
+  using OptionsHandle::OptionsHandle;
+
+  TransactionOptions &isolation(Isolation isolation) {
+    set(khonsu_txn_options_set_isolation, static_cast<std::int32_t>(isolation));
+    return *this;
+  }
+  TransactionOptions &conflict_resolution(ConflictResolution resolution) {
+    set(khonsu_txn_options_set_conflict_resolution, static_cast<std::int32_t>(resolution));
+    return *this;
+  }
+  /// A read-only transaction never conflicts, never waits and never makes another one conflict.
+  TransactionOptions &read_only(bool enabled = true) {
+    set(khonsu_txn_options_set_read_only, static_cast<std::int32_t>(enabled));
+    return *this;
+  }
+  /// Staged bytes; 0: no limit of the transaction's own.
+  TransactionOptions &max_bytes(std::uint64_t bytes) {
+    set(khonsu_txn_options_set_max_bytes, bytes);
+    return *this;
+  }
+  /// How often transact runs its body at most; 0: no limit.
+  TransactionOptions &max_attempts(std::uint32_t attempts) {
+    set(khonsu_txn_options_set_max_attempts, attempts);
+    return *this;
+  }
+  /// When transact stops rerunning its body; zero: never.
+  TransactionOptions &timeout(std::chrono::milliseconds timeout) {
+    set(khonsu_txn_options_set_timeout_ms, count(timeout));
+    return *this;
+  }
+  /// The waits of transact between attempts: the first and the longest.
+  TransactionOptions &backoff(std::chrono::microseconds initial, std::chrono::microseconds maximum) {
+    set(khonsu_txn_options_set_backoff_us, count(initial), count(maximum));
+    return *this;
+  }
+};
+
+// ---- transactions ----
+
+/// A position in a scan; begins before the first entry. Threads: serialized, together with its transaction.
+class Cursor : public detail::Handle<khonsu_cursor, khonsu_cursor_free> {
+ public:
+  using Handle::Handle;
+
+  /// Goes to the next entry; false past the last one. Fails: invalid_state (the transaction has ended).
+  Result<bool> next() {
+    detail::Call call;
+    const khonsu_status status = khonsu_cursor_next(get(), call.out());
+    return call.found(status);
+  }
+  /// The entry's key, valid until next() or the cursor's end. Fails: invalid_state (not on an entry).
+  [[nodiscard]] Result<std::string_view> key() const {
+    const void *key = nullptr;
+    std::size_t size = 0;
+    detail::Call call;
+    const khonsu_status status = khonsu_cursor_key(get(), &key, &size, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return std::string_view(static_cast<const char *>(key), size);
+  }
+  /// The entry's value with its schema. Fails: invalid_state (not on an entry).
+  Result<Batch> batch() {
+    Batch batch;
+    detail::Call call;
+    const khonsu_status status = khonsu_cursor_get(get(), batch.array.out(), batch.schema.out(), call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return batch;
+  }
+  /// The entry's value alone. Fails: invalid_state (not on an entry).
+  Result<ArrowArray> array() {
+    ArrowArray array;
+    detail::Call call;
+    const khonsu_status status = khonsu_cursor_get(get(), array.out(), nullptr, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return array;
+  }
+  /// Calls visit(std::string_view key, Batch batch) for the entries that are left. visit returns void, or Result<void>
+  /// whose failure ends the walk and is returned.
+  template <typename Visit>
+  Result<void> for_each(Visit &&visit) {
+    for (;;) {
+      Result<bool> on_entry = next();
+      if (!on_entry.ok()) return std::move(on_entry).error();
+      if (!on_entry.value()) return {};
+      Result<std::string_view> entry_key = key();
+      if (!entry_key.ok()) return std::move(entry_key).error();
+      Result<Batch> entry = batch();
+      if (!entry.ok()) return std::move(entry).error();
+      if constexpr (std::is_void_v<std::invoke_result_t<Visit &, std::string_view, Batch>>) {
+        visit(entry_key.value(), std::move(entry).value());
+      } else {
+        Result<void> visited = visit(entry_key.value(), std::move(entry).value());
+        if (!visited.ok()) return visited;
+      }
+    }
+  }
+};
+
+/// A mark in a transaction's writes. What was written after it is undone when it is destroyed, unless release() was
+/// called. Borrows the transaction, which must not be freed before it. Threads: serialized, with its transaction.
+class [[nodiscard]] Savepoint {
+ public:
+  Savepoint(khonsu_txn *transaction, std::uint64_t id) noexcept : transaction_(transaction), id_(id) {}
+  Savepoint(Savepoint &&other) noexcept
+      : transaction_(std::exchange(other.transaction_, nullptr)), id_(other.id_) {}
+  Savepoint &operator=(Savepoint &&other) noexcept {
+    if (this != &other) {
+      undo();
+      transaction_ = std::exchange(other.transaction_, nullptr);
+      id_ = other.id_;
+    }
+    return *this;
+  }
+  ~Savepoint() { undo(); }
+
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+
+  /// Undoes what was written after the mark; the mark stays.
+  /// Fails: invalid_argument (released, or an older one was rolled back), invalid_state (the transaction has ended).
+  Result<void> rollback() {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_rollback_to(transaction_, id_, call.out());
+    return call.result(status);
+  }
+  /// Keeps what was written after the mark and forgets the mark. Fails as rollback() does.
+  Result<void> release() {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_release(std::exchange(transaction_, nullptr), id_, call.out());
+    return call.result(status);
+  }
+
+ private:
+  // A failure says that the transaction has ended or that an older mark was rolled back: there is nothing left to undo.
+  void undo() noexcept {
+    if (transaction_ == nullptr) return;
+    if (khonsu_txn_rollback_to(transaction_, id_, nullptr) == KHONSU_STATUS_OK) {
+      khonsu_txn_release(transaction_, id_, nullptr);
+    }
+    transaction_ = nullptr;
+  }
+
+  khonsu_txn *transaction_;
+  std::uint64_t id_;
+};
+
+/// One transaction. commit() and rollback() end it; destroying an open one rolls it back. Every call fails with
+/// invalid_argument for a key of 0 or more than KHONSU_KEY_MAX_BYTES bytes and with invalid_state once it has ended.
+/// Arrays, schemas and streams passed in are consumed, on failure too. Threads: serialized.
+class Transaction : public detail::Handle<khonsu_txn, khonsu_txn_free> {
+ public:
+  using Handle::Handle;
+  using Handle::get;
+
+  /// The value with its schema; nothing when the key is absent.
+  Result<std::optional<Batch>> get(Bytes key) {
+    Batch batch;
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_get(get(), key.data(), key.size(), batch.array.out(), batch.schema.out(), call.out());
+    return optional(call, status, std::move(batch));
+  }
+  /// The value, of which schema says what it must be. Fails: schema_mismatch (it has another one).
+  Result<std::optional<ArrowArray>> get(Bytes key, const Schema &schema) {
+    ArrowArray array;
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_get_with_schema(get(), key.data(), key.size(), schema.get(), array.out(), call.out());
+    return optional(call, status, std::move(array));
+  }
+  /// The value without its schema; nothing when the key is absent.
+  Result<std::optional<ArrowArray>> get_array(Bytes key) {
+    ArrowArray array;
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_get(get(), key.data(), key.size(), array.out(), nullptr, call.out());
+    return optional(call, status, std::move(array));
+  }
+  /// The value as its chunks, without a copy; nothing when the key is absent. Stays valid after the transaction.
+  Result<std::optional<ArrowArrayStream>> get_stream(Bytes key) {
+    ArrowArrayStream stream;
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_get_stream(get(), key.data(), key.size(), stream.out(), call.out());
+    return optional(call, status, std::move(stream));
+  }
+  Result<bool> exists(Bytes key) {
+    bool exists = false;
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_exists(get(), key.data(), key.size(), &exists, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return exists;
+  }
+
+  /// Stages a value. Fails: invalid_argument (malformed array or schema), invalid_state (read-only), limit_exceeded.
+  Result<void> put(Bytes key, ArrowArray &&array, ArrowSchema &&schema) {
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_put(get(), key.data(), key.size(), array.get(), schema.get(), call.out());
+    return call.result(status);
+  }
+  Result<void> put(Bytes key, Batch &&batch) { return put(key, std::move(batch.array), std::move(batch.schema)); }
+  Result<void> put(Bytes key, ArrowArray &&array, const Schema &schema) {
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_put_with_schema(get(), key.data(), key.size(), array.get(), schema.get(), call.out());
+    return call.result(status);
+  }
+  /// Stages all batches of the stream as one value. Fails as put does; an empty stream is an invalid_argument.
+  Result<void> put(Bytes key, ArrowArrayStream &&stream) {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_put_stream(get(), key.data(), key.size(), stream.get(), call.out());
+    return call.result(status);
+  }
+
+  /// Stages rows to be added after the newest value at commit; two appends never conflict.
+  /// Fails as put does; schema_mismatch, here or at commit, when the value has another schema.
+  Result<void> append(Bytes key, ArrowArray &&array, ArrowSchema &&schema) {
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_append(get(), key.data(), key.size(), array.get(), schema.get(), call.out());
+    return call.result(status);
+  }
+  Result<void> append(Bytes key, Batch &&batch) {
+    return append(key, std::move(batch.array), std::move(batch.schema));
+  }
+  Result<void> append(Bytes key, ArrowArray &&array, const Schema &schema) {
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_append_with_schema(get(), key.data(), key.size(), array.get(), schema.get(), call.out());
+    return call.result(status);
+  }
+
+  /// Stages the key's removal; an absent key is fine.
+  Result<void> remove(Bytes key) {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_delete(get(), key.data(), key.size(), call.out());
+    return call.result(status);
+  }
+  /// Chooses the resolution of the write already staged under key; false when none is staged.
+  Result<bool> set_conflict_resolution(Bytes key, ConflictResolution resolution) {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_set_conflict_resolution(
+        get(), key.data(), key.size(), static_cast<std::int32_t>(resolution), call.out());
+    return call.found(status);
+  }
+
+  /// The entries of range, in key order; limit 0: all of them.
+  Result<Cursor> scan(const Range &range = {}, Direction direction = Direction::forward, std::uint64_t limit = 0) {
+    khonsu_cursor *out = nullptr;
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_scan(get(), data(range.start), size(range.start), data(range.end), size(range.end),
+                        static_cast<std::int32_t>(direction), limit, &out, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return Cursor(out);
+  }
+  /// The entries whose keys begin with prefix, in key order; limit 0: all of them.
+  Result<Cursor> scan_prefix(Bytes prefix, Direction direction = Direction::forward, std::uint64_t limit = 0) {
+    khonsu_cursor *out = nullptr;
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_scan_prefix(get(), prefix.data(), prefix.size(),
+                                                        static_cast<std::int32_t>(direction), limit, &out, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return Cursor(out);
+  }
+  /// The entries of range as one stream: column "key" (binary), then the columns of the values, which must all have
+  /// the same schema. Fails: schema_mismatch.
+  Result<ArrowArrayStream> scan_stream(const Range &range = {}, Direction direction = Direction::forward,
+                                       std::uint64_t limit = 0) {
+    ArrowArrayStream stream;
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_scan_stream(get(), data(range.start), size(range.start), data(range.end), size(range.end),
+                               static_cast<std::int32_t>(direction), limit, stream.out(), call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return stream;
+  }
+
+  /// Marks this point of the transaction's writes.
+  Result<Savepoint> savepoint() {
+    std::uint64_t id = 0;
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_savepoint(get(), &id, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return Savepoint(get(), id);
+  }
+
+  /// Makes the writes visible, all at once, and ends the transaction on success and failure alike.
+  /// Fails: conflict (nothing was applied; error().conflicts() says why), schema_mismatch, limit_exceeded.
+  Result<void> commit() {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_commit(get(), call.out());
+    return call.result(status);
+  }
+  /// Drops the writes and ends the transaction.
+  Result<void> rollback() {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_rollback(get(), call.out());
+    return call.result(status);
+  }
+  /// The version that the commit made, or the snapshot's of a transaction that wrote nothing. Fails: invalid_state (not committed).
+  [[nodiscard]] Result<std::uint64_t> commit_version() const {
+    std::uint64_t version = 0;
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_commit_version(get(), &version, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return version;
+  }
+
+ private:
+  template <typename T>
+  static Result<std::optional<T>> optional(detail::Call &call, khonsu_status status, T &&value) {
+    if (status == KHONSU_STATUS_OK) return std::optional<T>(std::move(value));
+    if (status == KHONSU_STATUS_NOT_FOUND) return std::optional<T>();
+    return call.error(status);
+  }
+  // NULL says that an end is open.
+  static const void *data(const std::optional<Bytes> &end) noexcept { return end.has_value() ? end->data() : nullptr; }
+  static std::size_t size(const std::optional<Bytes> &end) noexcept { return end.has_value() ? end->size() : 0; }
+};
+
+// ---- the database ----
+
+/// Counters of a database; fields as khonsu.h says.
+using Stats = khonsu_stats;
+
+namespace detail {
+
+/// What a transact body gives back: T of T, void, Result<T> and Result<void>.
+template <typename R>
+struct BodyValue {
+  using type = R;
+  static constexpr bool is_result = false;
+};
+template <typename T>
+struct BodyValue<Result<T>> {
+  using type = T;
+  static constexpr bool is_result = true;
+};
+
+/// Runs a transact body from the C callback, which nothing may be thrown through, and keeps what it gave.
+template <typename Body>
+class BodyRunner {
+ public:
+  using Returned = std::decay_t<std::invoke_result_t<Body &, Transaction &>>;
+  using Value = typename BodyValue<Returned>::type;
+
+  explicit BodyRunner(Body &body) noexcept : body_(body) {}
+
+  /// The khonsu_transact_fn; context is the BodyRunner.
+  static std::int32_t run(khonsu_txn *transaction, void *context) {
+    return static_cast<std::int32_t>(static_cast<BodyRunner *>(context)->attempt(transaction));
+  }
+
+  /// The result of the whole transact call, of which status and error are given.
+  Result<Value> finish(khonsu_status status, Call &call) {
+    if (status == KHONSU_STATUS_OK) {
+      if constexpr (std::is_void_v<Value>) {
+        return {};
+      } else {
+        return std::move(*value_);
+      }
+    }
+    Error error = call.error(status);
+#if KHONSU_HPP_EXCEPTIONS
+    if (exception_ != nullptr) std::rethrow_exception(std::exchange(exception_, nullptr));
+#endif
+    // The body's own error says more than the library, which was told only its status.
+    if (error_.has_value() && error_->status() == error.status() && error.conflicts().empty()) {
+      return std::move(*error_);
+    }
+    return error;
+  }
+
+ private:
+  // Lends the transaction to a body without giving it away.
+  struct Lent {
+    explicit Lent(khonsu_txn *raw) noexcept : transaction(raw) {}
+    ~Lent() { static_cast<void>(transaction.release()); }
+    Lent(const Lent &) = delete;
+    Lent &operator=(const Lent &) = delete;
+    Transaction transaction;
+  };
+
+  Status attempt(khonsu_txn *raw) {
+    value_.reset();
+    error_.reset();
+#if KHONSU_HPP_EXCEPTIONS
+    exception_ = nullptr;
+    try {
+      return call_body(raw);
+    } catch (const Exception &exception) {
+      // A conflict thrown by value_or_throw() is rerun like one that is returned.
+      if (!exception.error().retryable()) exception_ = std::current_exception();
+      return exception.status();
+    } catch (...) {
+      exception_ = std::current_exception();
+      return Status::cancelled;
+    }
+#else
+    return call_body(raw);
+#endif
+  }
+
+  Status call_body(khonsu_txn *raw) {
+    Lent lent(raw);
+    if constexpr (std::is_void_v<Returned>) {
+      body_(lent.transaction);
+      return Status::ok;
+    } else if constexpr (!BodyValue<Returned>::is_result) {
+      value_.emplace(body_(lent.transaction));
+      return Status::ok;
+    } else {
+      Returned returned = body_(lent.transaction);
+      if (returned.ok()) {
+        if constexpr (!std::is_void_v<Value>) value_.emplace(std::move(returned).value());
+        return Status::ok;
+      }
+      // A failure must not read as success, whatever status its Error was made with.
+      const Status status = returned.status() == Status::ok ? Status::cancelled : returned.status();
+      error_.emplace(std::move(returned).error());
+      return status;
+    }
+  }
+
+  Body &body_;
+  std::optional<std::conditional_t<std::is_void_v<Value>, std::monostate, Value>> value_;  // of the last attempt
+  std::optional<Error> error_;                                                             // of the last attempt
+#if KHONSU_HPP_EXCEPTIONS
+  std::exception_ptr exception_;  // of the last attempt
+#endif
+};
+
+}  // namespace detail
+
+/// A database. Threads: concurrent.
+class Database : public detail::Handle<khonsu_db, khonsu_db_free> {
+ public:
+  using Handle::Handle;
+
+  /// A new, empty database with the default options.
+  static Result<Database> open() { return open_raw(nullptr); }
+  /// A new, empty database. Fails: invalid_argument (an option that could not be set, or moved-from options).
+  static Result<Database> open(const Options &options) {
+    Result<void> checked = options.check();
+    if (!checked.ok()) return std::move(checked).error();
+    return open_raw(options.get());
+  }
+
+  /// Begins a transaction. Fails: invalid_argument (an option that could not be set, or moved-from options).
+  [[nodiscard]] Result<Transaction> begin() const { return begin_raw(nullptr); }
+  [[nodiscard]] Result<Transaction> begin(const TransactionOptions &options) const {
+    Result<void> checked = options.check();
+    if (!checked.ok()) return std::move(checked).error();
+    return begin_raw(options.get());
+  }
+
+  /// Runs body(Transaction &) in a transaction and commits it; on a conflict the body is run again, so it must have no
+  /// effect outside the transaction that must not happen twice.
+  ///
+  /// The body returns void, T, Result<void> or Result<T>; T comes back from transact. A failure that it returns rolls
+  /// the transaction back: a retryable one is rerun, another one becomes transact's own. An exception that leaves the
+  /// body rolls back, too, and is thrown again from transact, except a khonsu::Exception with a retryable status,
+  /// which is rerun. The body must not commit, roll back or move from its transaction.
+  ///
+  /// commit_version, if not NULL, gets the version of the commit.
+  /// Fails: conflict (attempts are used up), timeout, what the commit fails with, what the body returns.
+  template <typename Body>
+  auto transact(const TransactionOptions &options, Body &&body, std::uint64_t *commit_version = nullptr) const
+      -> Result<typename detail::BodyRunner<std::remove_reference_t<Body>>::Value> {
+    Result<void> checked = options.check();
+    if (!checked.ok()) return std::move(checked).error();
+    return transact_raw(options.get(), body, commit_version);
+  }
+  template <typename Body>
+  auto transact(Body &&body, std::uint64_t *commit_version = nullptr) const
+      -> Result<typename detail::BodyRunner<std::remove_reference_t<Body>>::Value> {
+    return transact_raw(nullptr, body, commit_version);
+  }
+
+  [[nodiscard]] Result<Stats> stats() const {
+    Stats stats{};
+    detail::Call call;
+    const khonsu_status status = khonsu_db_stats(get(), &stats, sizeof(stats), call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return stats;
+  }
+  /// Waits until what is committed is durable; a database in memory has nothing to wait for.
+  [[nodiscard]] Result<void> sync() const {
+    detail::Call call;
+    const khonsu_status status = khonsu_db_sync(get(), call.out());
+    return call.result(status);
+  }
+
+ private:
+  static Result<Database> open_raw(const khonsu_options *options) {
+    khonsu_db *out = nullptr;
+    detail::Call call;
+    const khonsu_status status = khonsu_db_open(options, &out, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return Database(out);
+  }
+  Result<Transaction> begin_raw(const khonsu_txn_options *options) const {
+    khonsu_txn *out = nullptr;
+    detail::Call call;
+    const khonsu_status status = khonsu_db_begin(get(), options, &out, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return Transaction(out);
+  }
+  template <typename Body>
+  auto transact_raw(const khonsu_txn_options *options, Body &body, std::uint64_t *commit_version) const
+      -> Result<typename detail::BodyRunner<Body>::Value> {
+    using Runner = detail::BodyRunner<Body>;
+    Runner runner(body);
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_db_transact(get(), options, &Runner::run, &runner, commit_version, call.out());
+    return runner.finish(status, call);
+  }
+};
+
+// ---- Arrow IPC files ----
+
+/// Opens an Arrow IPC file or stream as a stream of batches. Fails: storage (cannot be read), corruption (damaged).
+inline Result<ArrowArrayStream> ipc_open_stream(const std::string &path) {
+  ArrowArrayStream stream;
+  detail::Call call;
+  const khonsu_status status = khonsu_ipc_open_stream(path.c_str(), stream.out(), call.out());
+  if (status != KHONSU_STATUS_OK) return call.error(status);
+  return stream;
+}
+
+/// Writes all batches of stream, which is consumed; path has the old file or the whole new one, never a part.
+/// Fails: storage (cannot be written), invalid_argument (malformed batches).
+inline Result<void> ipc_write_stream(const std::string &path, ArrowArrayStream &&stream,
+                                     IpcFormat format = IpcFormat::file,
+                                     IpcCompression compression = IpcCompression::none) {
+  detail::Call call;
+  const khonsu_status status =
+      khonsu_ipc_write_stream(path.c_str(), stream.get(), static_cast<std::int32_t>(format),
+                              static_cast<std::int32_t>(compression), call.out());
+  return call.result(status);
+}
+
+}  // namespace khonsu
+
+#endif  // KHONSU_HPP
