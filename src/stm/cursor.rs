@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use super::dependency_tracker::{DependencyTracker, Newest};
 use super::error::Error;
 use super::key::{KeyBytes, KeyRange, bounds_are_empty};
+use super::memory::Record;
 use super::options::Direction;
 use super::transaction::{Open, ScanParts, Transaction, behind};
 use super::value::{Chunk, Value};
@@ -141,22 +142,21 @@ impl<C: Chunk> Cursor<C> {
         let guard = parts.context.participant.pin();
         let tracker = DependencyTracker { buffer: &parts.database.buffer, clock: &parts.database.clock, guard: &guard };
         while let Some(unread) = self.unread.take() {
-            let walk = parts.database.buffer.walk(unread.as_bounds(), self.direction, &guard);
-            let records: Vec<_> = walk
-                .take_while(|record| match self.direction {
-                    Direction::Forward => unread.ends_at_or_after(record.key()),
-                    Direction::Reverse => unread.starts_at_or_before(record.key()),
-                })
-                .take(self.batch)
-                .collect();
+            let mut records: Vec<&Record<C>> = Vec::with_capacity(self.batch);
+            parts.database.buffer.walk(unread.as_bounds(), self.direction, &guard, |record| {
+                records.push(record);
+                if records.len() == self.batch { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
             if let Some(last) = records.last()
                 && records.len() == self.batch
             {
                 self.unread = Some(behind(last.key(), &unread, self.direction));
                 self.batch = (self.batch * 4).min(LARGEST_BATCH);
             }
-            // The loads of one record after the other wait for memory; asked for in advance, they overlap.
+            // One entry after the other would wait for memory at each step; asked for in advance, the waits overlap.
+            records.iter().for_each(|record| record.prefetch());
             records.iter().for_each(|record| record.prefetch_newest(&guard));
+            records.iter().for_each(|record| record.prefetch_newest_value(&guard));
             self.ahead.extend(records.iter().filter_map(|record| {
                 match tracker.newest_at(record, self.snapshot, None) {
                     Newest::Version(version, _) => Some((KeyBytes::new(record.key()), version.value()?.clone())),

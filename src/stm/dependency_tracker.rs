@@ -10,6 +10,7 @@
 //! committed before its stamp is settled first, by helping, and what is not stamped yet will get a later stamp. The help
 //! goes to ever earlier stamps, so it ends.
 
+use std::ops::ControlFlow;
 use std::ptr;
 
 use crossbeam_epoch::Guard;
@@ -126,10 +127,7 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
         }
         for range in &footprint.ranges {
             // Whoever is stamped before has linked its records before, so this walk meets all of them.
-            for record in self.buffer.walk(range.as_bounds(), Direction::Forward, self.guard) {
-                if !range.ends_at_or_after(record.key()) {
-                    break;
-                }
+            self.buffer.walk(range.as_bounds(), Direction::Forward, self.guard, |record| {
                 if let Newest::Version(_, version) = self.newest_at(record, version - 1, Some(descriptor))
                     && version > descriptor.snapshot
                 {
@@ -139,10 +137,11 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
                         range: Some(range.clone()),
                         version,
                     });
-                    if conflicts.len() == most {
-                        return conflicts;
-                    }
                 }
+                if conflicts.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            if conflicts.len() == most {
+                break;
             }
         }
         conflicts

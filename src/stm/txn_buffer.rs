@@ -1,6 +1,6 @@
 //! The transaction buffer: all records, by hash for points and by key for scans. Both lead to the same version chains.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use crossbeam_epoch::{Collector, Guard};
 
@@ -56,13 +56,14 @@ impl<C: Send + Sync + 'static> TxnBuffer<C> {
         self.order.remove(record, guard);
     }
 
-    /// Records in key order from a bound on; the caller looks for the other end.
+    /// Passes the records between two bounds to `visit`, in the given direction, until it has had enough.
     pub fn walk<'g>(
         &'g self,
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
         direction: Direction,
         guard: &'g Guard,
-    ) -> impl Iterator<Item = &'g Record<C>> + use<'g, C> {
-        self.order.walk(bounds, direction, guard)
+        visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
+    ) {
+        self.order.walk(bounds, direction, guard, visit);
     }
 }

@@ -13,6 +13,8 @@ pub trait Chunk: Clone + Send + Sync + 'static {
     fn rows(&self) -> u64;
     /// Bytes of memory that the chunk holds.
     fn bytes(&self) -> u64;
+    /// Asks for what reading the chunk will touch, in the cache. A scan does it some steps ahead.
+    fn prefetch(&self) {}
 }
 
 impl Chunk for arrow_array::RecordBatch {

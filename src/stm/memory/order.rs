@@ -6,10 +6,12 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering as Compared;
-use std::ops::Bound;
+use std::marker::PhantomData;
+use std::ops::{Bound, ControlFlow};
+use std::ptr;
 
 use crossbeam_epoch::{Collector, Guard};
-use crossbeam_skiplist::base::{Entry, SkipList};
+use crossbeam_skiplist::base::SkipList;
 
 use super::record::{Record, RecordRef};
 use crate::stm::options::Direction;
@@ -19,62 +21,98 @@ pub(crate) struct OrderIndex<C: Send + Sync + 'static> {
     list: SkipList<OrderKey<C>, ()>,
 }
 
-/// Keeps its record alive, and a copy of the beginning of its key at hand: most comparisons need no look at the record.
+/// Keeps its record alive.
 struct OrderKey<C> {
-    probe: Probe,
-    record: RecordRef<C>,
+    probe: Probe<C>,
 }
 
-/// A key to compare by: its first 16 bytes as a number, and the whole.
-struct Probe {
-    beginning: u128,
-    key: *const [u8],
+/// A key to compare by. It has the first 16 bytes at hand, as numbers: most comparisons need no look at the record, and
+/// the nodes of the list stay small.
+struct Probe<C> {
+    beginning: (u64, u64),
+    /// Address of a record, or of a borrowed key with [`BORROWED`].
+    source: *const (),
+    record: PhantomData<RecordRef<C>>,
 }
 
-// SAFETY: the pointer leads to bytes that nobody changes: the key of the record beside it, or a borrowed key.
-unsafe impl Send for Probe {}
+const BORROWED: usize = 1;
+
+// SAFETY: what the pointer leads to may be read on any thread: the constant key of a record, or a borrowed key.
+unsafe impl<C: Send + Sync> Send for Probe<C> {}
 // SAFETY: as above.
-unsafe impl Sync for Probe {}
+unsafe impl<C: Send + Sync> Sync for Probe<C> {}
 
-impl Probe {
-    /// Must not be used when the key is gone: see [`Probe::key`].
-    fn new(key: &[u8]) -> Self {
-        let mut beginning = [0; 16];
+impl<C> Probe<C> {
+    fn new(key: &[u8], source: *const ()) -> Self {
+        let mut beginning = [[0; 8]; 2];
         let len = key.len().min(16);
-        beginning[..len].copy_from_slice(&key[..len]);
-        Probe { beginning: u128::from_be_bytes(beginning), key }
+        beginning.as_flattened_mut()[..len].copy_from_slice(&key[..len]);
+        let [first, second] = beginning.map(u64::from_be_bytes);
+        Probe { beginning: (first, second), source, record: PhantomData }
+    }
+
+    /// Must not be used when the key is gone: see [`Probe::key`].
+    fn borrowed(key: &&[u8]) -> Self {
+        Probe::new(key, ptr::from_ref(key).cast::<()>().map_addr(|address| address | BORROWED))
     }
 
     fn key(&self) -> &[u8] {
-        // SAFETY: a probe lives inside an `OrderKey`, whose record owns the bytes at a fixed address, or in a function
-        // of this file that has borrowed them.
-        unsafe { &*self.key }
+        if self.source.addr() & BORROWED == 0 {
+            // SAFETY: such a probe lives inside an `OrderKey`, which owns a count of the record.
+            unsafe { &*self.source.cast::<Record<C>>() }.key()
+        } else {
+            let key = self.source.map_addr(|address| address & !BORROWED).cast::<&[u8]>();
+            // SAFETY: such a probe lives in a function of this file that has borrowed the key.
+            unsafe { *key }
+        }
     }
 }
 
-impl Ord for Probe {
+impl<C> OrderKey<C> {
+    fn new(record: RecordRef<C>) -> Self {
+        let key = record.key();
+        let source: *const () = ptr::from_ref(&*record).cast();
+        let probe = Probe::new(key, source);
+        _ = record.into_raw();
+        OrderKey { probe }
+    }
+
+    fn record(&self) -> &Record<C> {
+        // SAFETY: it owns a count.
+        unsafe { &*self.probe.source.cast::<Record<C>>() }
+    }
+}
+
+impl<C> Drop for OrderKey<C> {
+    fn drop(&mut self) {
+        // SAFETY: the count that `new` has taken over.
+        drop(unsafe { RecordRef::from_raw(self.probe.source.cast::<Record<C>>()) });
+    }
+}
+
+impl<C> Ord for Probe<C> {
     fn cmp(&self, other: &Self) -> Compared {
         // Padding with zeros keeps the order where the beginnings differ; where they do not, the whole keys decide.
         self.beginning.cmp(&other.beginning).then_with(|| self.key().cmp(other.key()))
     }
 }
 
-impl PartialOrd for Probe {
+impl<C> PartialOrd for Probe<C> {
     fn partial_cmp(&self, other: &Self) -> Option<Compared> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Probe {
+impl<C> PartialEq for Probe<C> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Compared::Equal
     }
 }
 
-impl Eq for Probe {}
+impl<C> Eq for Probe<C> {}
 
-impl<C> Borrow<Probe> for OrderKey<C> {
-    fn borrow(&self) -> &Probe {
+impl<C> Borrow<Probe<C>> for OrderKey<C> {
+    fn borrow(&self) -> &Probe<C> {
         &self.probe
     }
 }
@@ -111,10 +149,9 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
             return true;
         }
         loop {
-            let key = OrderKey { probe: Probe::new(record.key()), record: record.share(guard) };
-            let entry = self.list.get_or_insert(key, (), guard);
-            let holder = entry.key().record.clone();
-            if std::ptr::eq(&*holder, record) {
+            let entry = self.list.get_or_insert(OrderKey::new(record.share(guard)), (), guard);
+            let holder = entry.key().record();
+            if ptr::eq(holder, record) {
                 entry.release(guard);
                 // Invariant 6: linked, then looked for the seal.
                 fence(Ordering::SeqCst);
@@ -140,52 +177,47 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
     pub fn remove(&self, record: &Record<C>, guard: &Guard) {
         // Invariant 6: sealed, then unlinked.
         fence(Ordering::SeqCst);
-        if let Some(entry) = self.list.get(&Probe::new(record.key()), guard)
-            && std::ptr::eq(&*entry.key().record, record)
+        if let Some(entry) = self.list.get(&Probe::borrowed(&record.key()), guard)
+            && ptr::eq(entry.key().record(), record)
         {
             entry.remove();
         }
     }
 
-    /// The records from a bound on, in the given direction.
+    /// Passes the records between two bounds to `visit`, in the given direction, until it has had enough.
     pub fn walk<'g>(
         &'g self,
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
         direction: Direction,
         guard: &'g Guard,
-    ) -> Walk<'g, C> {
-        let entry = match direction {
-            Direction::Forward => match bounds.0 {
-                Bound::Unbounded => self.list.front(guard),
-                Bound::Included(key) => self.list.lower_bound(Bound::Included(&Probe::new(key)), guard),
-                Bound::Excluded(key) => self.list.lower_bound(Bound::Excluded(&Probe::new(key)), guard),
-            },
-            Direction::Reverse => match bounds.1 {
-                Bound::Unbounded => self.list.back(guard),
-                Bound::Included(key) => self.list.upper_bound(Bound::Included(&Probe::new(key)), guard),
-                Bound::Excluded(key) => self.list.upper_bound(Bound::Excluded(&Probe::new(key)), guard),
-            },
+        mut visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
+    ) {
+        let (start, end) = bounds;
+        let start = start.as_ref().map(Probe::borrowed);
+        let end = end.as_ref().map(Probe::borrowed);
+        let mut next = match (direction, start.as_ref(), end.as_ref()) {
+            (Direction::Forward, Bound::Unbounded, _) => self.list.front(guard),
+            (Direction::Forward, start, _) => self.list.lower_bound(start, guard),
+            (Direction::Reverse, _, Bound::Unbounded) => self.list.back(guard),
+            (Direction::Reverse, _, end) => self.list.upper_bound(end, guard),
         };
-        Walk { entry, direction }
-    }
-}
-
-/// A walk over records; unlike the list's own iterators it has no end bound.
-pub(crate) struct Walk<'g, C: Send + Sync + 'static> {
-    entry: Option<Entry<'g, 'g, OrderKey<C>, ()>>,
-    direction: Direction,
-}
-
-impl<'g, C: Send + Sync + 'static> Iterator for Walk<'g, C> {
-    type Item = &'g Record<C>;
-
-    fn next(&mut self) -> Option<&'g Record<C>> {
-        let entry = self.entry.take()?;
-        self.entry = match self.direction {
-            Direction::Forward => entry.next(),
-            Direction::Reverse => entry.prev(),
-        };
-        Some(&*entry.key().record)
+        while let Some(entry) = next {
+            let key = entry.key();
+            let within = match (direction, &start, &end) {
+                (Direction::Forward, _, Bound::Included(end)) => key.probe <= *end,
+                (Direction::Forward, _, Bound::Excluded(end)) => key.probe < *end,
+                (Direction::Reverse, Bound::Included(start), _) => key.probe >= *start,
+                (Direction::Reverse, Bound::Excluded(start), _) => key.probe > *start,
+                (Direction::Forward, _, Bound::Unbounded) | (Direction::Reverse, Bound::Unbounded, _) => true,
+            };
+            if !within || visit(key.record()).is_break() {
+                return;
+            }
+            next = match direction {
+                Direction::Forward => entry.next(),
+                Direction::Reverse => entry.prev(),
+            };
+        }
     }
 }
 
@@ -205,12 +237,23 @@ mod tests {
             assert!(order.link(hashes.get_or_insert(hashes.hash(key), key, &guard), &guard));
         }
         let walk = |bounds, direction| -> Vec<Vec<u8>> {
-            order.walk(bounds, direction, &guard).map(|record| record.key().to_vec()).collect()
+            let mut keys = Vec::new();
+            order.walk(bounds, direction, &guard, |record| {
+                keys.push(record.key().to_vec());
+                ControlFlow::Continue(())
+            });
+            keys
         };
         let everything = (Bound::Unbounded, Bound::Unbounded);
         assert_eq!(walk(everything, Direction::Forward), keys);
         assert_eq!(walk(everything, Direction::Reverse), keys.iter().rev().copied().collect::<Vec<_>>());
         assert_eq!(walk((Bound::Excluded(b"a"), Bound::Unbounded), Direction::Forward), keys[1..]);
         assert_eq!(walk((Bound::Unbounded, Bound::Excluded(b"a\0")), Direction::Reverse), keys[..1]);
+        let between = (Bound::Included(&b"a\0"[..]), Bound::Included(&b"common beginning 1"[..]));
+        assert_eq!(walk(between, Direction::Forward), keys[1..3]);
+        assert_eq!(walk(between, Direction::Reverse), [keys[2], keys[1]]);
+        let excluded = (Bound::Excluded(&b"a\0"[..]), Bound::Excluded(&b"common beginning 2"[..]));
+        assert_eq!(walk(excluded, Direction::Forward), [keys[2]]);
+        assert_eq!(walk(excluded, Direction::Reverse), [keys[2]]);
     }
 }

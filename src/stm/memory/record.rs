@@ -11,6 +11,7 @@ use crate::stm::key::KeyBytes;
 use crate::stm::meters::Meters;
 use crate::stm::snapshot::LiveSnapshots;
 use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
+use crate::stm::value::Chunk;
 
 /// One key. It lives from the first write of the key until the deleted key can be seen by nobody.
 ///
@@ -162,7 +163,12 @@ impl<C> Record<C> {
         self.head.load(Ordering::Acquire).addr() == SEALED
     }
 
-    /// Asks for what reading the newest version will touch.
+    /// Asks for the record itself, in the cache.
+    pub fn prefetch(&self) {
+        prefetch(self);
+    }
+
+    /// Asks for the newest version, when the record is there.
     pub fn prefetch_newest(&self, guard: &Guard) {
         if let Head::Version(version) = self.head(guard) {
             prefetch(version);
@@ -172,6 +178,17 @@ impl<C> Record<C> {
     pub(super) fn swap_head(&self, from: *const Version<C>, to: *const Version<C>) -> bool {
         // AcqRel: release publishes `to` for `head`; acquire, because what `from` leads to may be retired next.
         self.head.compare_exchange(from.cast_mut(), to.cast_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl<C: Chunk> Record<C> {
+    /// Asks for the value of the newest version, when the version is there.
+    pub fn prefetch_newest_value(&self, guard: &Guard) {
+        if let Head::Version(version) = self.head(guard)
+            && let Some(value) = version.value()
+        {
+            value.newest().prefetch();
+        }
     }
 }
 
