@@ -31,6 +31,7 @@ local-install: build
 	cmake --install target/build --prefix $(LOCAL_PREFIX)
 
 demo: local-install
+	tools/setup demo
 	cmake -S examples/flights -B $(EXAMPLES)/flights -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
 	cmake --build $(EXAMPLES)/flights
 	$(EXAMPLES)/flights/flights examples/data/flights-200k.arrow $(EXAMPLES)/flights-by-hour.arrow

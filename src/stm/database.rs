@@ -26,6 +26,8 @@ pub(crate) struct Context<C> {
     pub set: WorkingSet<C>,
     /// What the last scan of the snapshots found.
     pub live: LiveSnapshots,
+    /// Bytes committed from this slot since then.
+    pub written_since_scan: u64,
 }
 
 pub(crate) type DatabasePool<C> = Pool<Context<C>, Database<C>>;
@@ -43,6 +45,11 @@ impl<C: Send + Sync + 'static> Database<C> {
     }
 
     pub fn context(&self) -> Context<C> {
-        Context { participant: self.buffer.participant(), set: WorkingSet::new(), live: LiveSnapshots::unknown() }
+        Context {
+            participant: self.buffer.participant(),
+            set: WorkingSet::new(),
+            live: LiveSnapshots::unknown(),
+            written_since_scan: 0,
+        }
     }
 }

@@ -20,6 +20,9 @@ const IN_WAITING: u8 = 2;
 /// Commits after which the snapshots are looked at again, at least; more where there are many.
 const SCAN_INTERVAL: u64 = 64;
 
+/// Bytes after which they are looked at again in any case.
+const SCAN_BYTES: u64 = 256 * 1024;
+
 pub(crate) struct Reclaimer<C> {
     /// Records with a superseded version, about in the order of the superseding versions.
     fresh: SegQueue<(u64, RecordRef<C>)>,
@@ -52,16 +55,9 @@ impl<C: Send + Sync + 'static> Reclaimer<C> {
 }
 
 impl<C: Send + Sync + 'static> Database<C> {
-    /// Refreshes what is known of the snapshots, where enough has happened since.
-    pub fn refresh_live<'a>(
-        &self,
-        live: &mut LiveSnapshots,
-        slots: usize,
-        words: impl FnOnce() -> Box<dyn Iterator<Item = &'a SlotWord> + 'a>,
-    ) {
-        if self.clock.now() - live.bound() >= SCAN_INTERVAL.max(slots as u64) {
-            live.scan(&self.clock, words);
-        }
+    /// Whether enough has happened since the snapshots were last looked at.
+    pub fn is_worth_a_scan(&self, live: &LiveSnapshots, written: u64, slots: usize) -> bool {
+        written >= SCAN_BYTES || self.clock.now() - live.bound() >= SCAN_INTERVAL.max(slots as u64)
     }
 
     /// Reclaims what it can of at most `budget` records.

@@ -11,8 +11,11 @@ use crossbeam_skiplist::SkipMap;
 use super::key::{KeyBytes, KeyRange};
 use super::sync::{AtomicU64, AtomicUsize, Ordering};
 
-/// How long a reservation stands. A transaction is over in microseconds; a descheduled thread comes back in milliseconds.
+/// How long a reservation stands: several times what the attempt took that failed, within bounds. A short transaction is
+/// over in microseconds, but a descheduled thread comes back in milliseconds.
 const EXPIRY: Duration = Duration::from_millis(100);
+const LONGEST_EXPIRY: Duration = Duration::from_secs(2);
+const ATTEMPTS: u32 = 4;
 
 pub(crate) struct Reservations {
     /// By priority (lower goes first) and number; entries are inserted once and removed.
@@ -46,11 +49,14 @@ impl Reservations {
     }
 
     /// Reserves keys and ranges; what `priority` has reserved before goes.
-    pub fn hold(&self, priority: u64, mut keys: Vec<KeyBytes>, ranges: Vec<KeyRange>) {
+    ///
+    /// `took` is how long the failed attempt took.
+    pub fn hold(&self, priority: u64, mut keys: Vec<KeyBytes>, ranges: Vec<KeyRange>, took: Duration) {
+        let expiry = took.saturating_mul(ATTEMPTS).clamp(EXPIRY, LONGEST_EXPIRY);
         keys.sort_unstable();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.held.insert((priority, number), Reservation { keys, ranges, expires: Instant::now() + EXPIRY });
+        self.held.insert((priority, number), Reservation { keys, ranges, expires: Instant::now() + expiry });
         self.remove_before(priority, number);
     }
 
@@ -110,13 +116,18 @@ mod tests {
     fn the_oldest_goes_first() {
         let reservations = Reservations::new();
         let (first, second) = (reservations.draw_priority(), reservations.draw_priority());
-        reservations.hold(second, vec![KeyBytes::new(b"b"), KeyBytes::new(b"a")], vec![KeyRange::prefix(b"range/")]);
+        reservations.hold(
+            second,
+            vec![KeyBytes::new(b"b"), KeyBytes::new(b"a")],
+            vec![KeyRange::prefix(b"range/")],
+            Duration::ZERO,
+        );
         assert!(blocked(&reservations, None, b"a") && blocked(&reservations, None, b"range/1"));
         assert!(!blocked(&reservations, None, b"c"));
         assert!(!blocked(&reservations, Some(first), b"a") && !blocked(&reservations, Some(second), b"a"));
-        reservations.hold(first, vec![KeyBytes::new(b"a")], vec![]);
+        reservations.hold(first, vec![KeyBytes::new(b"a")], vec![], Duration::ZERO);
         assert!(blocked(&reservations, Some(second), b"a") && !blocked(&reservations, Some(first), b"a"));
-        reservations.hold(second, vec![], vec![]);
+        reservations.hold(second, vec![], vec![], Duration::ZERO);
         assert!(!blocked(&reservations, None, b"b"), "a new reservation replaces the old one");
         reservations.release(first);
         reservations.release(second);
@@ -127,7 +138,7 @@ mod tests {
     #[test]
     fn reservations_expire() {
         let reservations = Reservations::new();
-        reservations.hold(reservations.draw_priority(), vec![KeyBytes::new(b"a")], vec![]);
+        reservations.hold(reservations.draw_priority(), vec![KeyBytes::new(b"a")], vec![], Duration::ZERO);
         std::thread::sleep(EXPIRY);
         assert!(!blocked(&reservations, None, b"a"));
         assert_eq!(reservations.count.load(Ordering::Relaxed), 0);

@@ -55,8 +55,10 @@ impl<C: Chunk> RetryPolicy<C> {
         if self.options.max_attempts.is_some_and(|most| self.conflicts >= most) {
             return Err(error);
         }
-        let wait = self.backoff();
-        if self.deadline.is_some_and(|deadline| deadline.saturating_duration_since(Instant::now()) <= wait) {
+        let mut wait = self.backoff();
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        wait = left.map_or(wait, |left| left.min(wait));
+        if left.is_some_and(|left| left.is_zero()) {
             return Err(Error::Timeout(format!(
                 "the time is used up after {} attempts; the last: {error}",
                 self.conflicts

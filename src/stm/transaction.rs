@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
@@ -42,8 +43,8 @@ struct Settings {
     conflict_resolution: ConflictResolution,
     read_only: bool,
     max_bytes: Option<u64>,
-    /// Of a transaction that starves: see [`super::reservation`].
-    priority: Option<u64>,
+    /// Of a transaction that starves, and when it began: see [`super::reservation`].
+    priority: Option<(u64, Instant)>,
 }
 
 /// A claimed context in use. Ending, in whichever way, leaves it clean for the next.
@@ -75,7 +76,7 @@ impl<C: Chunk> Transaction<C> {
             conflict_resolution: options.conflict_resolution.unwrap_or(defaults.conflict_resolution),
             read_only: options.read_only,
             max_bytes: options.max_bytes.or(defaults.max_transaction_bytes),
-            priority,
+            priority: priority.map(|priority| (priority, Instant::now())),
         };
         let mut open = Open::new(pool);
         let (_, pool, word) = open.parts();
@@ -219,7 +220,16 @@ impl<C: Chunk> Transaction<C> {
         if staged > set.staged_bytes {
             within(settings.max_bytes, staged, "bytes staged by the transaction")?;
             if let limit @ Some(_) = database.options.max_total_bytes {
-                within(limit, database.meters.live_bytes().saturating_add(staged), "bytes held by the database")?;
+                let check = || {
+                    let bytes = database.meters.live_bytes().saturating_add(staged);
+                    within(limit, bytes, "bytes held by the database")
+                };
+                if check().is_err() {
+                    // Some of them may be held by versions that nobody can see any more.
+                    let words = || -> Box<dyn Iterator<Item = &SlotWord>> { Box::new(pool.words()) };
+                    database.reclaim_all(&mut context.live, words, &context.participant.pin());
+                    check()?;
+                }
             }
         }
         set.stage(entry, Some(write));
@@ -229,11 +239,9 @@ impl<C: Chunk> Transaction<C> {
     /// Sets how a conflict of the staged write of a key is resolved. False: no write of the key is staged.
     ///
     /// # Errors
-    /// Those of [`put`](Transaction::put), limits excepted.
+    /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end.
     pub fn set_conflict_resolution(&mut self, key: &[u8], resolution: ConflictResolution) -> Result<bool, Error> {
-        let settings = self.settings;
         let (context, pool, _) = self.open()?.parts();
-        settings.check_writable()?;
         check_key(key)?;
         let set = &mut context.set;
         let Some(entry) = set.position(pool.shared().buffer.hash(key), key) else {
@@ -405,7 +413,7 @@ impl Settings {
         let set = &context.set;
         let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
         let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
-        if let Some(key) = database.reservations.blocked(self.priority, keys) {
+        if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys) {
             return Err(Error::Conflict(vec![Conflict {
                 kind: ConflictKind::Prepared,
                 key: key.to_vec(),
@@ -433,17 +441,21 @@ impl Settings {
         word.clear();
         let budget = 2 + 2 * writes.len();
         let words = || -> Box<dyn Iterator<Item = &SlotWord>> { Box::new(pool.words()) };
-        database.refresh_live(&mut context.live, pool.len(), words);
+        context.written_since_scan += set.staged_bytes;
+        if database.is_worth_a_scan(&context.live, context.written_since_scan, pool.len()) {
+            context.live.scan(&database.clock, words);
+            context.written_since_scan = 0;
+        }
         database.reclaim(&context.live, budget, &guard);
         committed
     }
 
     /// Reserves what a starving transaction has touched in vain.
     fn reserve<C: Chunk>(&self, set: &WorkingSet<C>, database: &Database<C>) {
-        if let Some(priority) = self.priority {
+        if let Some((priority, began)) = self.priority {
             let keys = set.entries.iter().map(|entry| entry.key.clone()).collect();
             let ranges = set.ranges.iter().map(|(range, _)| range.clone()).collect();
-            database.reservations.hold(priority, keys, ranges);
+            database.reservations.hold(priority, keys, ranges, began.elapsed());
         }
     }
 }

@@ -111,6 +111,11 @@ impl<C: Chunk> TransactionManager<C> {
         let words = || -> Box<dyn Iterator<Item = &SlotWord>> { Box::new(pool.words()) };
         let mut live = LiveSnapshots::unknown();
         database.reclaim_all(&mut live, words, &context.participant.pin());
+        pool.visit_free(|context| context.participant.pin().flush());
+        // Each lets the collector's epoch take a step, if nobody is pinned; what was retired is freed after two.
+        for _ in 0..3 {
+            context.participant.pin().flush();
+        }
         let meters = &database.meters;
         Stats {
             keys: database.buffer.len() as u64,

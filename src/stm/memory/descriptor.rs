@@ -180,14 +180,22 @@ impl<C> Version<C> {
     }
 }
 
+/// The collector gathers what a participant retires, up to a few dozens, before others can free it. Versions of so many
+/// bytes do not wait for that: the participant may be idle for long.
+const LARGE: u64 = 64 * 1024;
+
 /// Hands an unlinked version to the collector.
 ///
 /// # Safety
 /// Invariant 4: the caller has unlinked it, and nobody else retires it.
 pub(super) unsafe fn retire<C: Send + Sync + 'static>(version: &Version<C>, guard: &Guard, meters: &Meters) {
-    meters.version_retired(version.charge.load(Ordering::Relaxed));
+    let bytes = version.charge.load(Ordering::Relaxed);
+    meters.version_retired(bytes);
     // SAFETY: it came from a box, is unreachable for later pins, and is retired once.
     unsafe { guard.defer_destroy(Shared::from(ptr::from_ref(version))) };
+    if bytes >= LARGE {
+        guard.flush();
+    }
 }
 
 impl<C: Send + Sync + 'static> Drop for Installation<'_, C> {

@@ -126,6 +126,23 @@ impl<T, S> Pool<T, S> {
     }
 }
 
+impl<T, S> Pool<T, S> {
+    /// Passes the contexts of all slots that nobody uses to `visit`, each claimed meanwhile.
+    pub fn visit_free(&self, mut visit: impl FnMut(&mut T)) {
+        for number in 0..self.len() {
+            let slot = self.slot(number);
+            // Acquire and release: as in `claim` and `Claim::drop`.
+            if slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                // SAFETY: the claim is ours.
+                if let Some(context) = unsafe { &mut *slot.context.get() } {
+                    visit(context);
+                }
+                slot.claimed.store(false, Ordering::Release);
+            }
+        }
+    }
+}
+
 impl<T, S> Drop for Pool<T, S> {
     fn drop(&mut self) {
         for (number, segment) in self.segments.iter_mut().enumerate() {

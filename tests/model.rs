@@ -1,0 +1,686 @@
+//! Interleaved transactions against a reference: random operations of several open transactions in one thread, and a
+//! model that predicts every read and the outcome of every commit.
+//!
+//! The reference keeps the whole database once per commit. A write conflicts if its key was committed later than the
+//! transaction last read it, or, unread, began; a serializable transaction that writes also conflicts if anything that
+//! it read, key, absent key or part of a range, was committed since its snapshot.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+
+use common::{LEVELS, Numbers, RESOLUTIONS, flat, numbers};
+use khonsu::stm::{
+    Conflict, ConflictKind, ConflictResolution, Cursor, Direction, Error, IsolationLevel, KeyRange, Options,
+    Transaction, TransactionManager, TransactionOptions, Value,
+};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const SLOTS: usize = 4;
+const CURSORS: usize = 2;
+/// Keys that are in the database before the first operation, where there are many: more than a scan reads at a time.
+const PRELOADED: u8 = 100;
+
+type Key = Vec<u8>;
+type Row = (Key, Vec<u64>);
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Begin {
+        isolation: IsolationLevel,
+        resolution: Option<ConflictResolution>,
+        read_only: bool,
+    },
+    Get(Key),
+    Exists(Key),
+    Put(Key, Vec<u64>),
+    Append(Key, Vec<u64>),
+    Delete(Key),
+    SetResolution(Key, ConflictResolution),
+    Scan(KeyRange, Direction, Option<u64>),
+    OpenCursor(usize, KeyRange, Direction, Option<u64>),
+    Step(usize, u8),
+    Savepoint,
+    RollbackTo(u64),
+    Release(u64),
+    Commit,
+    Rollback,
+    /// Reclaims everything that can be.
+    Stats,
+}
+
+// ---- the reference ----
+
+/// One key in one commit: when it was last written, and its rows unless it was deleted then.
+#[derive(Debug, Clone)]
+struct Cell {
+    version: u64,
+    rows: Option<Vec<u64>>,
+}
+
+type Snapshot = Rc<BTreeMap<Key, Cell>>;
+
+#[derive(Debug, Clone)]
+enum Staged {
+    Put(Vec<u64>),
+    Append(Vec<u64>),
+    Delete,
+}
+
+#[derive(Debug, Clone)]
+struct StagedWrite {
+    what: Staged,
+    resolution: Option<ConflictResolution>,
+}
+
+struct ModelCursor {
+    snapshot: Snapshot,
+    range: KeyRange,
+    direction: Direction,
+    left: Option<u64>,
+    position: Option<Key>,
+    exhausted: bool,
+    /// Where its range lies in the transaction's ranges.
+    tracked: usize,
+}
+
+/// What a scan has read.
+struct ReadRange {
+    range: KeyRange,
+    direction: Direction,
+    /// `None`: nothing yet.
+    reached: Option<Reached>,
+    version: u64,
+}
+
+enum Reached {
+    Key(Key),
+    End,
+}
+
+struct ModelTransaction {
+    isolation: IsolationLevel,
+    resolution: ConflictResolution,
+    read_only: bool,
+    began: Snapshot,
+    began_version: u64,
+    writes: BTreeMap<Key, StagedWrite>,
+    /// Version of the snapshot at which each key was last read, and whether it was absent.
+    reads: BTreeMap<Key, (u64, bool)>,
+    ranges: Vec<ReadRange>,
+    savepoints: Vec<(u64, BTreeMap<Key, StagedWrite>)>,
+    next_savepoint: u64,
+    cursors: [Option<ModelCursor>; CURSORS],
+}
+
+enum Outcome {
+    /// It wrote nothing, or nothing that stays.
+    Unchanged,
+    Committed(BTreeMap<Key, Option<Vec<u64>>>),
+    /// These and no others are reasons for it to fail.
+    Conflicts(Vec<Conflict>),
+}
+
+fn after_start(start: &Bound<Key>, key: &[u8]) -> bool {
+    match start {
+        Bound::Unbounded => true,
+        Bound::Included(start) => key >= start.as_slice(),
+        Bound::Excluded(start) => key > start.as_slice(),
+    }
+}
+
+fn before_end(end: &Bound<Key>, key: &[u8]) -> bool {
+    match end {
+        Bound::Unbounded => true,
+        Bound::Included(end) => key <= end.as_slice(),
+        Bound::Excluded(end) => key < end.as_slice(),
+    }
+}
+
+fn within(range: &KeyRange, key: &[u8]) -> bool {
+    after_start(&range.start, key) && before_end(&range.end, key)
+}
+
+fn beyond(position: &[u8], key: &[u8], direction: Direction) -> bool {
+    match direction {
+        Direction::Forward => key > position,
+        Direction::Reverse => key < position,
+    }
+}
+
+impl ReadRange {
+    fn covers(&self, key: &[u8]) -> bool {
+        within(&self.range, key)
+            && match &self.reached {
+                None => false,
+                Some(Reached::End) => true,
+                Some(Reached::Key(reached)) => !beyond(reached, key, self.direction),
+            }
+    }
+}
+
+fn joined(older: &[u64], newer: &[u64]) -> Vec<u64> {
+    [older, newer].concat()
+}
+
+impl ModelTransaction {
+    fn tracks_reads(&self) -> bool {
+        !self.read_only && self.isolation != IsolationLevel::RepeatableRead
+    }
+
+    /// What a call sees of others: the newest commit at read committed.
+    fn visible(&self, newest: &Snapshot, version: u64) -> (Snapshot, u64) {
+        match self.isolation {
+            IsolationLevel::ReadCommitted => (Rc::clone(newest), version),
+            IsolationLevel::RepeatableRead | IsolationLevel::Serializable => {
+                (Rc::clone(&self.began), self.began_version)
+            }
+        }
+    }
+
+    fn merged(&self, snapshot: &Snapshot, key: &[u8]) -> Option<Vec<u64>> {
+        let committed = snapshot.get(key).and_then(|cell| cell.rows.clone());
+        match (self.writes.get(key).map(|write| &write.what), committed) {
+            (None, committed) => committed,
+            (Some(Staged::Put(rows)), _) | (Some(Staged::Append(rows)), None) => Some(rows.clone()),
+            (Some(Staged::Append(rows)), Some(committed)) => Some(joined(&committed, rows)),
+            (Some(Staged::Delete), _) => None,
+        }
+    }
+
+    fn read(&mut self, key: &[u8], newest: &Snapshot, version: u64) -> Option<Vec<u64>> {
+        let (snapshot, version) = self.visible(newest, version);
+        // What it has put or deleted itself says nothing about others.
+        let own = matches!(self.writes.get(key), Some(StagedWrite { what: Staged::Put(_) | Staged::Delete, .. }));
+        if self.tracks_reads() && !own {
+            let absent = snapshot.get(key).is_none_or(|cell| cell.rows.is_none());
+            self.reads.insert(key.to_vec(), (version, absent));
+        }
+        self.merged(&snapshot, key)
+    }
+
+    fn stage(&mut self, key: Key, what: Staged) {
+        let before = self.writes.get(&key).cloned();
+        let write = match (what, before) {
+            (Staged::Append(rows), Some(StagedWrite { what: Staged::Put(older), resolution })) => {
+                StagedWrite { what: Staged::Put(joined(&older, &rows)), resolution }
+            }
+            (Staged::Append(rows), Some(StagedWrite { what: Staged::Append(older), resolution })) => {
+                StagedWrite { what: Staged::Append(joined(&older, &rows)), resolution }
+            }
+            (Staged::Append(rows), Some(StagedWrite { what: Staged::Delete, resolution })) => {
+                StagedWrite { what: Staged::Put(rows), resolution }
+            }
+            (what, _) => StagedWrite { what, resolution: None },
+        };
+        self.writes.insert(key, write);
+    }
+
+    fn open_cursor(
+        &mut self,
+        (snapshot, version): (Snapshot, u64),
+        range: KeyRange,
+        direction: Direction,
+        left: Option<u64>,
+    ) -> ModelCursor {
+        self.ranges.push(ReadRange { range: range.clone(), direction, reached: None, version });
+        let tracked = self.ranges.len() - 1;
+        ModelCursor { snapshot, range, direction, left, position: None, exhausted: false, tracked }
+    }
+
+    fn step(&mut self, cursor: &mut ModelCursor) -> Option<Row> {
+        if cursor.left == Some(0) || cursor.exhausted {
+            return None;
+        }
+        let ModelCursor { snapshot, range, direction, position, .. } = &*cursor;
+        let left = |key: &&Key| {
+            within(range, key) && position.as_ref().is_none_or(|position| beyond(position, key, *direction))
+        };
+        let there = snapshot.keys().chain(self.writes.keys()).filter(left);
+        let mut rows: Vec<Row> = there.filter_map(|key| Some((key.clone(), self.merged(snapshot, key)?))).collect();
+        rows.sort();
+        let row = match direction {
+            Direction::Forward => rows.into_iter().next(),
+            Direction::Reverse => rows.into_iter().next_back(),
+        };
+        cursor.position = row.as_ref().map(|(key, _)| key.clone());
+        cursor.exhausted = row.is_none();
+        cursor.left = cursor.left.map(|left| left - u64::from(row.is_some()));
+        self.ranges[cursor.tracked].reached = Some(match &row {
+            Some((key, _)) => Reached::Key(key.clone()),
+            None => Reached::End,
+        });
+        row
+    }
+
+    fn last_read(&self, key: &[u8]) -> Option<u64> {
+        if !self.tracks_reads() {
+            return None;
+        }
+        let scanned = self.ranges.iter().filter(|range| range.covers(key)).map(|range| range.version);
+        scanned.chain(self.reads.get(key).map(|(version, _)| *version)).max()
+    }
+
+    fn outcome(&self, newest: &Snapshot) -> Outcome {
+        if self.writes.is_empty() {
+            return Outcome::Unchanged;
+        }
+        let version_of = |key: &[u8]| newest.get(key).map_or(0, |cell| cell.version);
+        let serializable = self.isolation == IsolationLevel::Serializable;
+        let mut changes = BTreeMap::new();
+        let mut conflicts = Vec::new();
+        for (key, write) in &self.writes {
+            let last_read = self.last_read(key);
+            let read_modify_write = serializable && last_read.is_some();
+            let resolution = match read_modify_write {
+                true => ConflictResolution::Fail,
+                false => write.resolution.unwrap_or(self.resolution),
+            };
+            let overtaken = version_of(key) > last_read.unwrap_or(self.began_version);
+            let base = newest.get(key).and_then(|cell| cell.rows.clone());
+            let appended = |rows: &[u64]| Some(joined(base.as_deref().unwrap_or_default(), rows));
+            let change = match (&write.what, overtaken, resolution) {
+                (Staged::Append(rows), overtaken, _) if !(overtaken && read_modify_write) => appended(rows),
+                (Staged::Put(rows), false, _) | (Staged::Put(rows), true, ConflictResolution::Replace) => {
+                    Some(rows.clone())
+                }
+                (Staged::Put(rows), true, ConflictResolution::Append) => appended(rows),
+                (Staged::Delete, false, _) | (Staged::Delete, true, ConflictResolution::Replace) => None,
+                (_, true, ConflictResolution::Ignore) => continue,
+                _ => {
+                    conflicts.push(Conflict {
+                        kind: ConflictKind::WriteWrite,
+                        key: key.clone(),
+                        range: None,
+                        version: version_of(key),
+                    });
+                    continue;
+                }
+            };
+            changes.insert(key.clone(), change);
+        }
+        if !conflicts.is_empty() {
+            return Outcome::Conflicts(conflicts);
+        }
+        if changes.is_empty() {
+            return Outcome::Unchanged;
+        }
+        if serializable {
+            for (key, (_, absent)) in &self.reads {
+                if !self.writes.contains_key(key) && version_of(key) > self.began_version {
+                    let kind = if *absent { ConflictKind::Phantom } else { ConflictKind::ReadWrite };
+                    conflicts.push(Conflict { kind, key: key.clone(), range: None, version: version_of(key) });
+                }
+            }
+            for range in &self.ranges {
+                for (key, cell) in newest.iter() {
+                    if range.covers(key) && cell.version > self.began_version {
+                        let range = Some(range.range.clone());
+                        let (kind, key, version) = (ConflictKind::Phantom, key.clone(), cell.version);
+                        conflicts.push(Conflict { kind, key, range, version });
+                    }
+                }
+            }
+        }
+        if conflicts.is_empty() { Outcome::Committed(changes) } else { Outcome::Conflicts(conflicts) }
+    }
+}
+
+// ---- both together ----
+
+struct Slot {
+    model: ModelTransaction,
+    real: Transaction<Numbers>,
+    cursors: [Option<Cursor<Numbers>>; CURSORS],
+}
+
+struct World {
+    database: TransactionManager<Numbers>,
+    newest: Snapshot,
+    version: u64,
+    slots: [Option<Slot>; SLOTS],
+}
+
+fn value_of(rows: &[u64]) -> Value<Numbers> {
+    // A value of several rows comes as several chunks, so that lists of chunks meet lists of chunks.
+    match rows {
+        [] => Value::new(numbers(&[])),
+        rows => Value::from_chunks(rows.chunks(2).map(numbers)).unwrap().unwrap(),
+    }
+}
+
+fn conflict_is_among(conflict: &Conflict, expected: &[Conflict]) -> bool {
+    expected.iter().any(|expected| {
+        (expected.kind, &expected.key, expected.version) == (conflict.kind, &conflict.key, conflict.version)
+            && match (&expected.range, &conflict.range) {
+                (None, None) => true,
+                // What is reported is the part that was read.
+                (Some(expected), Some(reported)) => within(reported, &conflict.key) && within(expected, &conflict.key),
+                _ => false,
+            }
+    })
+}
+
+impl World {
+    fn new(preloaded: u8, resolution: ConflictResolution) -> Self {
+        let options = Options { conflict_resolution: resolution, ..Options::default() };
+        let database = TransactionManager::new(options);
+        let mut transaction = database.begin(&TransactionOptions::default());
+        let mut map = BTreeMap::new();
+        for number in 0..preloaded {
+            let key = vec![b'n', number];
+            transaction.put(&key, value_of(&[u64::from(number)])).unwrap();
+            map.insert(key, vec![u64::from(number)]);
+        }
+        let version = transaction.commit().unwrap();
+        let cells = map.into_iter().map(|(key, rows)| (key, Cell { version, rows: Some(rows) }));
+        World { database, newest: Rc::new(cells.collect()), version, slots: [const { None }; SLOTS] }
+    }
+
+    fn begin(&self, isolation: IsolationLevel, resolution: Option<ConflictResolution>, read_only: bool) -> Slot {
+        let options = TransactionOptions {
+            isolation: Some(isolation),
+            conflict_resolution: resolution,
+            read_only,
+            ..TransactionOptions::default()
+        };
+        let real = self.database.begin(&options);
+        assert!(real.snapshot_version() >= self.version, "begin sees what was committed before");
+        let model = ModelTransaction {
+            isolation,
+            resolution: resolution.unwrap_or(self.database.options().conflict_resolution),
+            read_only,
+            began: Rc::clone(&self.newest),
+            began_version: self.version,
+            writes: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            ranges: Vec::new(),
+            savepoints: Vec::new(),
+            next_savepoint: 1,
+            cursors: [const { None }; CURSORS],
+        };
+        Slot { model, real, cursors: [const { None }; CURSORS] }
+    }
+
+    fn run(&mut self, number: usize, operation: Operation) {
+        if let Operation::Begin { isolation, resolution, read_only } = operation {
+            // What was open there is rolled back by its drop.
+            self.slots[number] = Some(self.begin(isolation, resolution, read_only));
+            return;
+        }
+        if let Operation::Stats = operation {
+            let stats = self.database.stats();
+            let live = self.newest.values().filter(|cell| cell.rows.is_some()).count() as u64;
+            assert!(stats.keys >= live && stats.versions >= live);
+            return;
+        }
+        let mut slot = match self.slots[number].take() {
+            Some(slot) => slot,
+            None => self.begin(LEVELS[number % LEVELS.len()], None, false),
+        };
+        let (newest, version) = (Rc::clone(&self.newest), self.version);
+        let Slot { model, real, cursors } = &mut slot;
+        match operation {
+            Operation::Begin { .. } | Operation::Stats => unreachable!("done above"),
+            Operation::Get(key) => {
+                let expected = model.read(&key, &newest, version);
+                assert_eq!(real.get(&key).unwrap().as_ref().map(flat), expected, "get {key:?}");
+            }
+            Operation::Exists(key) => {
+                let expected = model.read(&key, &newest, version).is_some();
+                assert_eq!(real.exists(&key).unwrap(), expected, "exists {key:?}");
+            }
+            Operation::Put(key, rows) => {
+                let done = real.put(&key, value_of(&rows));
+                if staged(model, done) {
+                    model.stage(key, Staged::Put(rows));
+                }
+            }
+            Operation::Append(key, rows) => {
+                let done = real.append(&key, value_of(&rows));
+                if staged(model, done) {
+                    model.stage(key, Staged::Append(rows));
+                }
+            }
+            Operation::Delete(key) => {
+                let done = real.delete(&key);
+                if staged(model, done) {
+                    model.stage(key, Staged::Delete);
+                }
+            }
+            Operation::SetResolution(key, resolution) => {
+                let write = model.writes.get_mut(&key);
+                assert_eq!(real.set_conflict_resolution(&key, resolution), Ok(write.is_some()));
+                write.into_iter().for_each(|write| write.resolution = Some(resolution));
+            }
+            Operation::Scan(range, direction, limit) => {
+                let visible = model.visible(&newest, version);
+                let mut cursor = model.open_cursor(visible, range.clone(), direction, limit);
+                let expected: Vec<Row> = std::iter::from_fn(|| model.step(&mut cursor)).collect();
+                let found = real.scan(range.clone(), direction, limit).unwrap();
+                let found: Vec<Row> = found.into_iter().map(|(key, value)| (key, flat(&value))).collect();
+                assert_eq!(found, expected, "scan {range:?} {direction:?} {limit:?}");
+            }
+            Operation::OpenCursor(which, range, direction, limit) => {
+                let visible = model.visible(&newest, version);
+                let cursor = model.open_cursor(visible, range.clone(), direction, limit);
+                model.cursors[which] = Some(cursor);
+                cursors[which] = Some(real.open_cursor(range, direction, limit).unwrap());
+            }
+            Operation::Step(which, steps) => {
+                if let (Some(mut expected), Some(cursor)) = (model.cursors[which].take(), &mut cursors[which]) {
+                    for _ in 0..steps {
+                        let row = model.step(&mut expected);
+                        assert_eq!(cursor.next(real).unwrap(), row.is_some());
+                        let found = cursor.key().map(<[u8]>::to_vec).zip(cursor.value().map(flat));
+                        assert_eq!(found, row, "a step of a cursor");
+                    }
+                    model.cursors[which] = Some(expected);
+                }
+            }
+            Operation::Savepoint => {
+                let id = real.savepoint().unwrap();
+                assert!(model.savepoints.iter().all(|(other, _)| *other < id));
+                model.next_savepoint = id + 1;
+                model.savepoints.push((id, model.writes.clone()));
+            }
+            Operation::RollbackTo(back) => {
+                let id = model.next_savepoint.saturating_sub(back);
+                let position = model.savepoints.iter().position(|(savepoint, _)| *savepoint == id);
+                assert_eq!(real.rollback_to(id).is_ok(), position.is_some(), "roll back to {id}");
+                if let Some(position) = position {
+                    model.savepoints.truncate(position + 1);
+                    model.writes = model.savepoints[position].1.clone();
+                }
+            }
+            Operation::Release(back) => {
+                let id = model.next_savepoint.saturating_sub(back);
+                let position = model.savepoints.iter().position(|(savepoint, _)| *savepoint == id);
+                assert_eq!(real.release(id).is_ok(), position.is_some(), "release {id}");
+                if let Some(position) = position {
+                    model.savepoints.truncate(position);
+                }
+            }
+            Operation::Commit => {
+                self.commit(slot);
+                return;
+            }
+            Operation::Rollback => {
+                real.rollback().unwrap();
+                assert!(!real.is_open() && real.commit_version().is_none());
+                return;
+            }
+        }
+        self.slots[number] = Some(slot);
+    }
+
+    fn commit(&mut self, slot: Slot) {
+        let Slot { model, mut real, mut cursors } = slot;
+        let committed = real.commit();
+        assert!(!real.is_open(), "commit ends it");
+        assert_eq!(real.commit_version(), committed.as_ref().ok().copied());
+        match (model.outcome(&self.newest), committed) {
+            (Outcome::Unchanged, Ok(version)) => assert!(version >= model.began_version),
+            (Outcome::Committed(changes), Ok(version)) => {
+                assert!(version > self.version, "versions grow");
+                let newest = Rc::make_mut(&mut self.newest);
+                newest.extend(changes.into_iter().map(|(key, rows)| (key, Cell { version, rows })));
+                self.version = version;
+            }
+            (Outcome::Conflicts(expected), Err(Error::Conflict(conflicts))) => {
+                assert!(!conflicts.is_empty());
+                for conflict in &conflicts {
+                    assert!(conflict_is_among(conflict, &expected), "{conflict:?} is none of {expected:?}");
+                }
+            }
+            (Outcome::Conflicts(expected), committed) => panic!("{committed:?} in spite of {expected:?}"),
+            (Outcome::Unchanged | Outcome::Committed(_), committed) => panic!("{committed:?} without a reason"),
+        }
+        assert!(matches!(real.get(b"k"), Err(Error::InvalidState(_))));
+        for cursor in cursors.iter_mut().flatten() {
+            assert!(matches!(cursor.next(&mut real), Err(Error::InvalidState(_))));
+        }
+    }
+
+    /// With nobody left, exactly the newest state is held, and every byte of it is counted once.
+    fn finish(mut self) {
+        self.slots = [const { None }; SLOTS];
+        let live: Vec<Row> =
+            self.newest.iter().filter_map(|(key, cell)| Some((key.clone(), cell.rows.clone()?))).collect();
+        let mut transaction = self.database.begin(&TransactionOptions::default());
+        let found = transaction.scan(KeyRange::all(), Direction::Forward, None).unwrap();
+        let found: Vec<Row> = found.into_iter().map(|(key, value)| (key, flat(&value))).collect();
+        assert_eq!(found, live);
+        for (key, rows) in &live {
+            assert_eq!(transaction.get(key).unwrap().as_ref().map(flat).as_ref(), Some(rows));
+        }
+        drop(transaction);
+        let stats = self.database.stats();
+        assert_eq!(stats.active_transactions, 0);
+        assert_eq!((stats.keys, stats.versions), (live.len() as u64, live.len() as u64));
+        assert_eq!(stats.live_bytes, live.iter().map(|(_, rows)| 8 * rows.len() as u64).sum::<u64>());
+    }
+}
+
+/// Whether a call that stages has staged: all do, but in a read-only transaction.
+fn staged(model: &ModelTransaction, done: Result<(), Error>) -> bool {
+    match done {
+        Ok(()) => assert!(!model.read_only, "a write was staged in a read-only transaction"),
+        Err(error) => assert!(model.read_only && matches!(error, Error::InvalidState(_)), "{error:?}"),
+    }
+    !model.read_only
+}
+
+// ---- what is tried ----
+
+/// Few keys, so that transactions meet; among them prefixes of each other, the highest bytes, and keys that differ late.
+fn few_keys() -> Vec<Key> {
+    let keys: [&[u8]; 10] = [
+        b"a",
+        b"a\0",
+        b"ab",
+        b"b",
+        b"b\xff",
+        b"c",
+        b"long enough to need the heap 1",
+        b"long enough to need the heap 2",
+        b"\xff",
+        b"\xff\xff",
+    ];
+    keys.map(<[u8]>::to_vec).to_vec()
+}
+
+fn many_keys() -> Vec<Key> {
+    let mut keys = few_keys();
+    keys.extend((0..PRELOADED).step_by(9).map(|number| vec![b'n', number]));
+    keys
+}
+
+fn range(keys: Vec<Key>) -> impl Strategy<Value = KeyRange> + Clone {
+    let bound = move || {
+        prop_oneof![
+            1 => Just(Bound::Unbounded),
+            2 => select(keys.clone()).prop_map(Bound::Included),
+            2 => select(keys.clone()).prop_map(Bound::Excluded),
+        ]
+    };
+    let prefixes: [&[u8]; 8] = [b"", b"a", b"b", b"b\xff", b"long enough to need the heap", b"n", b"\xff", b"\xff\xff"];
+    prop_oneof![
+        2 => Just(KeyRange::all()),
+        3 => (bound(), bound()).prop_map(|(start, end)| KeyRange::new(start, end)),
+        2 => select(prefixes.to_vec()).prop_map(KeyRange::prefix),
+    ]
+}
+
+fn operation(keys: Vec<Key>) -> impl Strategy<Value = Operation> {
+    let key = select(keys.clone());
+    let rows = prop::collection::vec(0_u64..1000, 0..4);
+    let resolution = select(RESOLUTIONS.to_vec());
+    let direction = select(vec![Direction::Forward, Direction::Reverse]);
+    let limit = prop_oneof![2 => Just(None), 1 => (0_u64..4).prop_map(Some), 1 => (10_u64..60).prop_map(Some)];
+    let scan = (range(keys), direction, limit);
+    prop_oneof![
+        8 => (select(LEVELS.to_vec()), prop::option::of(resolution.clone()), prop::bool::weighted(0.1))
+            .prop_map(|(isolation, resolution, read_only)| Operation::Begin { isolation, resolution, read_only }),
+        8 => key.clone().prop_map(Operation::Get),
+        4 => key.clone().prop_map(Operation::Exists),
+        12 => (key.clone(), rows.clone()).prop_map(|(key, rows)| Operation::Put(key, rows)),
+        8 => (key.clone(), rows).prop_map(|(key, rows)| Operation::Append(key, rows)),
+        8 => key.clone().prop_map(Operation::Delete),
+        3 => (key, resolution).prop_map(|(key, resolution)| Operation::SetResolution(key, resolution)),
+        5 => scan.clone().prop_map(|(range, direction, limit)| Operation::Scan(range, direction, limit)),
+        4 => (0..CURSORS, scan)
+            .prop_map(|(which, (range, direction, limit))| Operation::OpenCursor(which, range, direction, limit)),
+        6 => (0..CURSORS, 1_u8..30).prop_map(|(which, steps)| Operation::Step(which, steps)),
+        3 => Just(Operation::Savepoint),
+        3 => (1_u64..4).prop_map(Operation::RollbackTo),
+        2 => (1_u64..4).prop_map(Operation::Release),
+        12 => Just(Operation::Commit),
+        2 => Just(Operation::Rollback),
+        3 => Just(Operation::Stats),
+    ]
+}
+
+fn operations(keys: Vec<Key>, most: usize) -> impl Strategy<Value = Vec<(usize, Operation)>> {
+    prop::collection::vec((0..SLOTS, operation(keys)), 1..most)
+}
+
+fn check(preloaded: u8, resolution: ConflictResolution, operations: Vec<(usize, Operation)>) {
+    let mut world = World::new(preloaded, resolution);
+    for (slot, operation) in operations {
+        world.run(slot, operation);
+    }
+    world.finish();
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    // A failure is printed, shrunk: nothing is written into the tree.
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(2500))]
+
+    #[test]
+    fn few_keys_behave_as_the_reference_says(
+        resolution in select(RESOLUTIONS.to_vec()),
+        operations in operations(few_keys(), 70),
+    ) {
+        check(0, resolution, operations);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(400))]
+
+    #[test]
+    fn many_keys_behave_as_the_reference_says(
+        resolution in select(RESOLUTIONS.to_vec()),
+        operations in operations(many_keys(), 70),
+    ) {
+        check(PRELOADED, resolution, operations);
+    }
+}
