@@ -1,14 +1,20 @@
 //! One Arrow batch in the form in which it crosses the boundary.
 //!
-//! A batch is one allocation:
+//! A batch is one allocation, in one of three forms:
 //! ```text
-//! Header | ArrowArray (kept ones only) | ArrayNode per type | buffer pointers | bytes (packed ones only)
+//! plain:  Header | bytes
+//! packed: Header | Extent | ArrayNode per type | buffer pointers | bytes
+//! kept:   Header | Extent | ArrowArray | ArrayNode per type | buffer pointers
 //! ```
-//! *Packed*: the buffers were copied behind the tables and the producer's array is gone. *Kept*: the
-//! pointers lead into the producer's buffers, and its array is released with the batch. Batches are
-//! immutable but for two atomics, and counted: the last owner frees, on whatever thread it is.
+//! *Plain*: the buffers of a small batch were copied, and there are no tables, for the schema and the
+//! number of rows determine them (see [`PlainLayout`]): such a batch, one row mostly, takes a cache
+//! line or two. *Packed*: the buffers were copied behind the tables. *Kept*: the pointers lead into
+//! the producer's buffers, and its array is released with the batch; in the other forms it is gone
+//! already. Batches are immutable but for two atomics, and counted: the last owner frees, on whatever
+//! thread it is.
 
 use super::export::export_array;
+use super::layout::{MAX_PLAIN_ROWS, PlainLayout};
 use super::raw::{ArrowArray, ArrowSchema};
 use super::schema::SchemaRef;
 use crate::ffi::error::Failure;
@@ -16,10 +22,19 @@ use crate::stm;
 use std::alloc::{Layout as Allocation, alloc, dealloc, handle_alloc_error};
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 /// The allocation's alignment, that of the widest elements (decimals of 128 bits and more, views).
 pub(super) const ALIGNMENT: usize = 16;
+
+/// What a buffer of no bytes points to: offsets that begin with 0, aligned for every type.
+#[repr(align(64))]
+struct Zeros([u8; 64]);
+static ZEROS: Zeros = Zeros([0; 64]);
+
+pub(super) fn zeros() -> *const c_void {
+    ZEROS.0.as_ptr().cast()
+}
 
 /// What an `ArrowArray` of the tree says about itself.
 #[derive(Clone, Copy, Debug)]
@@ -34,17 +49,51 @@ pub(super) struct ArrayNode {
     pub(super) buffer_count: u32,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum Form {
+    Plain,
+    Packed,
+    Kept,
+}
+
+/// What every batch begins with: short, for most are read where no cache has them.
 #[repr(C)]
 struct Header {
-    references: AtomicUsize,
     schema: SchemaRef,
+    references: AtomicU32,
+    /// 0 unless the batch is plain; the others have nodes.
+    plain_rows: u16,
+    form: Form,
+    /// Whether the values passed the full validation.
+    validated: AtomicBool,
+}
+
+/// What follows the header of a batch that is not plain.
+#[repr(C)]
+struct Extent {
     allocated: usize,
     /// Memory that the batch holds, this allocation included.
     bytes: u64,
     buffer_count: u32,
-    kept: bool,
-    /// Whether the values passed the full validation.
-    validated: AtomicBool,
+}
+
+const EXTENT_AT: usize = size_of::<Header>().next_multiple_of(align_of::<Extent>());
+const ARRAY_AT: usize = EXTENT_AT + size_of::<Extent>();
+const PLAIN_DATA_AT: usize = size_of::<Header>().next_multiple_of(ALIGNMENT);
+
+const _: () = {
+    assert!(PLAIN_DATA_AT == ALIGNMENT, "plain batches are to be as small as can be");
+    assert!(MAX_PLAIN_ROWS <= u16::MAX as usize);
+    assert!(ARRAY_AT.is_multiple_of(align_of::<ArrowArray>()) && ARRAY_AT.is_multiple_of(align_of::<ArrayNode>()));
+};
+
+/// Where a batch has what its arrays consist of.
+pub(super) enum Content<'a> {
+    /// Behind `data`, at the layout's positions for so many rows.
+    Plain { layout: &'a PlainLayout, rows: usize, data: *const u8 },
+    /// In tables.
+    Tables { nodes: &'a [ArrayNode], buffers: &'a [*const c_void] },
 }
 
 /// A checked, immutable batch of one schema; cloning it is a count.
@@ -96,32 +145,65 @@ impl Batch {
 
     /// Rows of the batch.
     pub fn rows(&self) -> u64 {
-        self.nodes()[0].length as u64
+        if self.header().form == Form::Plain {
+            return u64::from(self.header().plain_rows);
+        }
+        // SAFETY: the tables begin with the node of the batch itself.
+        unsafe { (*self.tables()).length as u64 }
     }
 
     /// Memory that the batch holds: its own, and what its rows take of buffers that it keeps.
     pub fn bytes(&self) -> u64 {
-        self.header().bytes
-    }
-
-    pub(super) fn nodes(&self) -> &[ArrayNode] {
-        // SAFETY: the allocation has one node for each type of the layout, written before the batch
-        // was handed out.
-        unsafe { std::slice::from_raw_parts(self.nodes_start().cast(), self.schema().layout().nodes().len()) }
-    }
-
-    pub(super) fn buffers(&self) -> &[*const c_void] {
-        // SAFETY: the pointers stand behind the nodes, as many as the header says.
-        unsafe {
-            let table = self.nodes_start().add(size_of_val(self.nodes()));
-            std::slice::from_raw_parts(table.cast(), self.header().buffer_count as usize)
+        match self.header().form {
+            Form::Plain => self.plain_bytes() as u64,
+            Form::Packed | Form::Kept => self.extent().bytes,
         }
+    }
+
+    pub(super) fn content(&self) -> Content<'_> {
+        let header = self.header();
+        if header.form == Form::Plain {
+            // SAFETY: within the allocation, or at its end.
+            let data = unsafe { self.header.as_ptr().cast::<u8>().add(PLAIN_DATA_AT) };
+            return Content::Plain { layout: self.plain_layout(), rows: usize::from(header.plain_rows), data };
+        }
+        // SAFETY: the allocation has one node for each type of the layout, and behind these as many
+        // pointers as the extent says, all written before the batch was handed out.
+        unsafe {
+            let nodes = self.tables();
+            let node_count = header.schema.layout().nodes().len();
+            Content::Tables {
+                nodes: std::slice::from_raw_parts(nodes, node_count),
+                buffers: std::slice::from_raw_parts(nodes.add(node_count).cast(), self.extent().buffer_count as usize),
+            }
+        }
+    }
+
+    /// Of a plain batch.
+    fn plain_layout(&self) -> &PlainLayout {
+        self.schema().layout().plain().expect("only batches of plain columns are plain")
+    }
+
+    /// The allocation of a plain batch, which is all that it holds.
+    fn plain_bytes(&self) -> usize {
+        PLAIN_DATA_AT + self.plain_layout().data_bytes(usize::from(self.header().plain_rows))
     }
 
     /// Whether the buffers stand in the batch's own allocation.
     #[cfg(test)]
     pub(super) fn is_packed(&self) -> bool {
-        !self.header().kept
+        self.header().form != Form::Kept
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_plain(&self) -> bool {
+        self.header().form == Form::Plain
+    }
+
+    /// Whether both are clones of one batch.
+    #[cfg(test)]
+    pub(super) fn is_same_object(&self, other: &Batch) -> bool {
+        self.header == other.header
     }
 
     pub(super) fn is_validated(&self) -> bool {
@@ -139,18 +221,79 @@ impl Batch {
         unsafe { self.header.as_ref() }
     }
 
-    fn nodes_start(&self) -> *const u8 {
+    /// The nodes, and behind them the buffer pointers, of a batch that is not plain.
+    fn tables(&self) -> *const ArrayNode {
+        debug_assert!(self.header().form != Form::Plain);
         // SAFETY: within the allocation.
-        unsafe { self.header.as_ptr().cast::<u8>().add(tables_start(self.header().kept)) }
+        unsafe { self.header.as_ptr().byte_add(tables_start(self.header().form == Form::Kept)).cast() }
+    }
+
+    /// Of a batch that is not plain.
+    fn extent(&self) -> &Extent {
+        debug_assert!(self.header().form != Form::Plain);
+        // SAFETY: the extent stands behind the header, and was written with it.
+        unsafe { self.header.byte_add(EXTENT_AT).cast().as_ref() }
     }
 }
 
 /// Where the tables begin.
 fn tables_start(kept: bool) -> usize {
-    size_of::<Header>() + if kept { size_of::<ArrowArray>() } else { 0 }
+    ARRAY_AT + if kept { size_of::<ArrowArray>() } else { 0 }
 }
 
-/// The sizes of a batch that is about to be built.
+/// A plain batch whose bytes are not yet written; dropping it frees it.
+pub(super) struct UnfilledPlain<'a> {
+    header: NonNull<Header>,
+    schema: &'a SchemaRef,
+    rows: u16,
+    allocated: usize,
+}
+
+impl<'a> UnfilledPlain<'a> {
+    /// Allocates a plain batch of at most [`MAX_PLAIN_ROWS`] rows; `layout` is its schema's.
+    pub(super) fn allocate(schema: &'a SchemaRef, layout: &PlainLayout, rows: usize) -> UnfilledPlain<'a> {
+        debug_assert!(rows <= MAX_PLAIN_ROWS);
+        // Bounded: some columns of some rows of some bytes, see `PlainLayout`.
+        let allocated = PLAIN_DATA_AT + layout.data_bytes(rows);
+        UnfilledPlain { header: allocate_bytes(allocated), schema, rows: rows as u16, allocated }
+    }
+
+    /// Where the columns begin, aligned to [`ALIGNMENT`].
+    pub(super) fn data(&self) -> *mut u8 {
+        // SAFETY: within the allocation, or at its end.
+        unsafe { self.header.as_ptr().cast::<u8>().add(PLAIN_DATA_AT) }
+    }
+
+    /// The batch, whose values count as validated.
+    ///
+    /// # Safety
+    /// All bytes of all columns were written.
+    pub(super) unsafe fn finish(self) -> Batch {
+        let header = self.header;
+        // SAFETY: allocated with room for it.
+        unsafe {
+            header.write(Header {
+                schema: self.schema.clone(),
+                references: AtomicU32::new(1),
+                plain_rows: self.rows,
+                form: Form::Plain,
+                // There is nothing to check but nulls in columns that must have none, and it has none.
+                validated: AtomicBool::new(true),
+            });
+        }
+        std::mem::forget(self);
+        Batch { header }
+    }
+}
+
+impl Drop for UnfilledPlain<'_> {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this size; the header is not written, nobody else knows of it.
+        unsafe { dealloc(self.header.as_ptr().cast(), allocation(self.allocated)) }
+    }
+}
+
+/// The sizes of a batch with tables that is about to be built.
 pub(super) struct Shape<'a> {
     pub(super) schema: &'a SchemaRef,
     pub(super) buffer_count: u32,
@@ -160,7 +303,7 @@ pub(super) struct Shape<'a> {
     pub(super) kept_bytes: usize,
 }
 
-/// A batch whose tables are not yet written.
+/// A packed or kept batch whose tables are not yet written.
 pub(super) struct Unfilled {
     header: NonNull<Header>,
     pub(super) nodes: *mut ArrayNode,
@@ -183,24 +326,25 @@ impl Unfilled {
             data_at = data_at.next_multiple_of(ALIGNMENT);
         }
         let allocated = data_at + shape.data_bytes;
-        let allocation = allocation(allocated);
-        // SAFETY: the size is not zero.
-        let start = unsafe { alloc(allocation) };
-        let Some(header) = NonNull::new(start.cast::<Header>()) else { handle_alloc_error(allocation) };
-        // SAFETY: allocated just now; all positions lie within and are aligned: header, array, nodes
-        // and pointers to 8, data to 16.
+        let header = allocate_bytes(allocated);
+        let start = header.as_ptr().cast::<u8>();
+        // SAFETY: allocated just now; all positions lie within and are aligned: header, extent, array,
+        // nodes and pointers to 8, data to 16.
         unsafe {
             header.write(Header {
-                references: AtomicUsize::new(1),
                 schema: shape.schema.clone(),
+                references: AtomicU32::new(1),
+                plain_rows: 0,
+                form: if kept { Form::Kept } else { Form::Packed },
+                validated: AtomicBool::new(false),
+            });
+            start.add(EXTENT_AT).cast::<Extent>().write(Extent {
                 allocated,
                 bytes: (allocated + if kept { shape.kept_bytes } else { 0 }) as u64,
                 buffer_count: shape.buffer_count,
-                kept,
-                validated: AtomicBool::new(false),
             });
             if let Some(array) = array {
-                start.add(size_of::<Header>()).cast::<ArrowArray>().write(array);
+                start.add(ARRAY_AT).cast::<ArrowArray>().write(array);
             }
             Unfilled {
                 header,
@@ -221,13 +365,22 @@ impl Unfilled {
 
     /// Frees the batch, and releases the array that it keeps.
     pub(super) fn abandon(self) {
-        // The destructor reads the header and the array only, and these are written.
+        // The destructor reads header, extent and array only, and these are written.
         drop(Batch { header: self.header });
     }
 }
 
+/// Memory that begins with room for a header.
+fn allocate_bytes(size: usize) -> NonNull<Header> {
+    let allocation = allocation(size);
+    // SAFETY: the size is not zero, for that of the header is part of it.
+    let start = unsafe { alloc(allocation) };
+    NonNull::new(start.cast()).unwrap_or_else(|| handle_alloc_error(allocation))
+}
+
 fn allocation(size: usize) -> Allocation {
-    // SAFETY: the alignment is a power of two; the sizes are bounded, see `allocate`.
+    // SAFETY: the alignment is a power of two; the sizes are bounded, see the callers of
+    // `allocate_bytes`.
     unsafe { Allocation::from_size_align_unchecked(size, ALIGNMENT) }
 }
 
@@ -235,8 +388,8 @@ impl Clone for Batch {
     fn clone(&self) -> Batch {
         // Relaxed: a new reference comes from one that is there, so the batch cannot go meanwhile.
         let before = self.header().references.fetch_add(1, Ordering::Relaxed);
-        if before > isize::MAX as usize {
-            // Forgotten clones came near to the counter's end: a wrap would free a live batch.
+        if before > i32::MAX as u32 {
+            // Two thousand million clones, forgotten ones no doubt: a wrap would free a live batch.
             std::process::abort();
         }
         Batch { header: self.header }
@@ -255,9 +408,11 @@ impl Drop for Batch {
         // producer's callback runs last, when nothing of the batch is left.
         unsafe {
             let start = self.header.as_ptr().cast::<u8>();
-            let kept = self.header().kept.then(|| ptr::read(start.add(size_of::<Header>()).cast::<ArrowArray>()));
+            let form = self.header().form;
+            let allocated = if form == Form::Plain { self.plain_bytes() } else { self.extent().allocated };
+            let kept = (form == Form::Kept).then(|| ptr::read(start.add(ARRAY_AT).cast::<ArrowArray>()));
             let schema = ptr::read(&raw const (*self.header.as_ptr()).schema);
-            dealloc(start, allocation(self.header().allocated));
+            dealloc(start, allocation(allocated));
             drop(schema);
             drop(kept);
         }
@@ -286,5 +441,9 @@ impl stm::Chunk for Batch {
 
     fn bytes(&self) -> u64 {
         Batch::bytes(self)
+    }
+
+    fn prefetch(&self) {
+        stm::prefetch(self.header());
     }
 }

@@ -91,7 +91,7 @@ mod tests {
     fn one_batch_is_not_copied_and_none_is_refused() {
         let parts = batches("int64", &[5]);
         let whole = concat(&[parts[0].0.clone()]).unwrap();
-        assert_eq!(whole.nodes().as_ptr(), parts[0].0.nodes().as_ptr());
+        assert!(whole.is_same_object(&parts[0].0));
         let failure = concat(&[]).unwrap_err();
         assert_eq!(failure.status, Failure::invalid_argument("").status);
     }

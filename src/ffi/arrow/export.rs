@@ -5,17 +5,19 @@
 //! struct out of the block and release it on its own, on any thread, so the block counts the structs
 //! that are not released yet; the one that takes the count to zero frees it.
 
-use super::batch::Batch;
-use super::layout::Layout;
+use super::batch::{ArrayNode, Batch, Content, zeros};
+use super::layout::{Layout, PlainLayout};
 use super::raw::{ArrowArray, ArrowSchema};
 use super::schema::SchemaRef;
 use crate::stm::meters::ShardedCounter;
 use std::alloc::{Layout as Allocation, alloc, dealloc, handle_alloc_error};
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The head of a block of `T` structs. Behind it stand the structs under the top one, in the order of
-/// the layout's nodes, and behind those the child pointers of all nodes.
+/// the layout's nodes, behind those the child pointers of all nodes, and behind those the buffer
+/// pointers of all nodes where the batch has none itself, being plain.
 #[repr(C)]
 struct Block<T, O> {
     /// Structs not released yet, the top one included.
@@ -28,11 +30,15 @@ struct Block<T, O> {
 }
 
 impl<T, O> Block<T, O> {
-    /// A block for `layout`, its structs and pointers not yet written.
-    fn allocate(layout: &Layout, owner: O) -> *mut Block<T, O> {
+    /// A block for `layout` with room for so many buffer pointers; its structs and pointers are not
+    /// yet written.
+    fn allocate(layout: &Layout, buffers: usize, owner: O) -> *mut Block<T, O> {
         let structs = layout.nodes().len();
         // Bounded by the limits on a schema: no overflow.
-        let size = size_of::<Self>() + (structs - 1) * size_of::<T>() + size_of_val(layout.children());
+        let size = size_of::<Self>()
+            + (structs - 1) * size_of::<T>()
+            + size_of_val(layout.children())
+            + buffers * size_of::<*const c_void>();
         let allocation = Self::allocation(size);
         // SAFETY: the size is not zero.
         let block = unsafe { alloc(allocation) }.cast::<Self>();
@@ -132,7 +138,7 @@ impl Drop for Pinned {
 
 pub(super) fn export_schema(schema: &SchemaRef) -> ArrowSchema {
     let layout = schema.layout();
-    let block = SchemaBlock::allocate(layout, schema.clone());
+    let block = SchemaBlock::allocate(layout, 0, schema.clone());
     // SAFETY: the block was allocated for this layout; each struct is written once, before anybody
     // else knows of it. The strings live as long as the schema, which the block owns.
     unsafe {
@@ -160,8 +166,15 @@ pub(super) fn export_schema(schema: &SchemaRef) -> ArrowSchema {
 }
 
 pub(super) fn export_array(batch: &Batch) -> ArrowArray {
+    match batch.content() {
+        Content::Plain { layout, rows, data } => export_plain(batch, layout, rows, data),
+        Content::Tables { nodes, buffers } => export_tables(batch, nodes, buffers),
+    }
+}
+
+fn export_tables(batch: &Batch, nodes: &[ArrayNode], buffers: &[*const c_void]) -> ArrowArray {
     let layout = batch.schema().layout();
-    let block = ArrayBlock::allocate(layout, Pinned::new(batch));
+    let block = ArrayBlock::allocate(layout, 0, Pinned::new(batch));
     // SAFETY: the block was allocated for this layout; each struct is written once, before anybody
     // else knows of it. The tables and buffers live as long as the batch, which the block owns.
     unsafe {
@@ -169,7 +182,7 @@ pub(super) fn export_array(batch: &Batch) -> ArrowArray {
         let pointers = ArrayBlock::pointers(block);
         let form = |node: usize| {
             let types = &layout.nodes()[node];
-            let array = &batch.nodes()[node];
+            let array = &nodes[node];
             ArrowArray {
                 length: array.length,
                 null_count: array.null_count,
@@ -177,7 +190,7 @@ pub(super) fn export_array(batch: &Batch) -> ArrowArray {
                 n_buffers: i64::from(array.buffer_count),
                 n_children: types.child_count as i64,
                 // The interface has no const here; consumers must not write through it.
-                buffers: batch.buffers().as_ptr().add(array.first_buffer as usize).cast_mut(),
+                buffers: buffers.as_ptr().add(array.first_buffer as usize).cast_mut(),
                 children: pointers.add(types.first_child),
                 dictionary: types.dictionary.map_or(ptr::null_mut(), |values| ArrayBlock::at(block, values)),
                 release: Some(release_array),
@@ -188,6 +201,43 @@ pub(super) fn export_array(batch: &Batch) -> ArrowArray {
             ArrayBlock::at(block, node).write(form(node));
         }
         form(0)
+    }
+}
+
+/// The buffer pointers of a plain batch stand in the block: one of the top, two of each column.
+fn export_plain(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u8) -> ArrowArray {
+    let columns = layout.columns().len();
+    let block = ArrayBlock::allocate(batch.schema().layout(), 1 + 2 * columns, Pinned::new(batch));
+    let form =
+        |buffers: *mut *const c_void, buffer_count: i64, children: *mut *mut ArrowArray, child_count: i64| ArrowArray {
+            length: rows as i64,
+            null_count: 0,
+            offset: 0,
+            n_buffers: buffer_count,
+            n_children: child_count,
+            buffers,
+            children,
+            dictionary: ptr::null_mut(),
+            release: Some(release_array),
+            private_data: block.cast(),
+        };
+    // SAFETY: the block has a struct and a child pointer for each column, whose node is the one behind
+    // its index, and room for these buffer pointers; each is written once, before anybody else knows of
+    // it. The bytes live as long as the batch, which the block owns, and the positions lie within.
+    unsafe {
+        let children = ArrayBlock::pointers(block);
+        let validity_of_top = children.add(columns).cast::<*const c_void>();
+        validity_of_top.write(ptr::null());
+        let mut buffers = validity_of_top.add(1);
+        for (column, span) in layout.spans(rows).enumerate() {
+            buffers.write(ptr::null());
+            buffers.add(1).write(if span.is_empty() { zeros() } else { data.add(span.start).cast() });
+            let child = ArrayBlock::at(block, column + 1);
+            child.write(form(buffers, 2, ptr::null_mut(), 0));
+            children.add(column).write(child);
+            buffers = buffers.add(2);
+        }
+        form(validity_of_top, 1, children, columns as i64)
     }
 }
 

@@ -6,13 +6,12 @@
 //! Elements that a parent does not use (before its first or behind its last) are not packed, so each
 //! node is seen through a *window* of the elements that its parent uses.
 
-use super::batch::{ALIGNMENT, ArrayNode, Batch, Shape, Unfilled};
-use super::layout::{Kind, Layout, LayoutNode, MAX_PLAIN_COLUMNS};
+use super::batch::{ALIGNMENT, ArrayNode, Batch, Shape, Unfilled, UnfilledPlain, zeros};
+use super::layout::{Kind, Layout, LayoutNode, MAX_PLAIN_ROWS, PlainColumn, PlainLayout};
 use super::raw::ArrowArray;
 use super::schema::SchemaRef;
 use super::within;
 use crate::ffi::error::Failure;
-use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -24,27 +23,21 @@ const MAX_LENGTH: i64 = 1 << 48;
 /// Buffers of one array of views.
 const MAX_BUFFERS: i64 = 1 << 24;
 
-/// What a buffer of no bytes points to: offsets that begin with 0, aligned for every type.
-#[repr(align(64))]
-struct Zeros([u8; 64]);
-static ZEROS: Zeros = Zeros([0; 64]);
-
-fn zeros() -> *const c_void {
-    ZEROS.0.as_ptr().cast()
-}
-
 impl Batch {
     pub(super) fn from_c(array: ArrowArray, schema: &SchemaRef, full: bool) -> Result<Batch, Failure> {
-        if schema.layout().is_plain()
-            && let Some(batch) = pack_plain(&array, schema)
-        {
-            // Nothing in it is left to check but nulls, and it has none.
-            batch.set_validated();
+        let plain = schema.layout().plain();
+        if let Some(batch) = plain.and_then(|layout| pack_plain(&array, schema, layout)) {
             return Ok(batch);
         }
         let mut plan = Plan::new();
         plan.check(&array, schema).map_err(|failure| within("array", failure))?;
-        let batch = if plan.packing { pack(&plan, schema) } else { keep(array, schema, &plan)? };
+        let batch = if !plan.packing {
+            keep(array, schema, &plan)?
+        } else if let Some(batch) = plain.and_then(|layout| plan.pack_plain(schema, layout)) {
+            batch
+        } else {
+            pack(&plan, schema)
+        };
         if full {
             batch.validate()?;
         }
@@ -433,6 +426,29 @@ impl Plan {
         })
     }
 
+    /// Copies what was found into a plain batch; None when there are nulls, or when it is too large.
+    /// The array must be checked and small enough to be packed, `layout` its schema's.
+    fn pack_plain(&self, schema: &SchemaRef, layout: &PlainLayout) -> Option<Batch> {
+        let nodes = self.nodes.as_slice();
+        if nodes.iter().any(|node| node.null_count > 0) {
+            return None;
+        }
+        let rows = nodes[0].length;
+        let unfilled = unfilled_plain(schema, layout, rows)?;
+        // Each column has a validity bitmap, which is left out, and its values; before them stands
+        // the validity of the top.
+        let values = self.buffers.as_slice()[1..].chunks_exact(2).map(|buffers| &buffers[1]);
+        debug_assert!(values.len() == layout.columns().len());
+        for (buffer, span) in values.zip(layout.spans(rows as usize)).filter(|(_, span)| !span.is_empty()) {
+            debug_assert!(buffer.bytes == span.len());
+            // SAFETY: the plan has the column's elements, which take as many bytes as the layout
+            // says; the batch has room for them at this position, which is aligned to 8 at least.
+            unsafe { write(buffer, unfilled.data().add(span.start)) };
+        }
+        // SAFETY: all columns were written.
+        Some(unsafe { unfilled.finish() })
+    }
+
     fn push_span(&mut self, source: *const u8, start: usize, length: usize, width: usize, copying: Copying) {
         let alignment = if width >= 16 { 16 } else { 8 };
         // No overflow: `span` was checked for the array's end, and the window ends there at most.
@@ -614,34 +630,36 @@ unsafe fn count_bits(bitmap: *const u8, start: usize, length: usize) -> usize {
     }
 }
 
-/// Packs a small batch of plain columns without nulls, the commonest of values, in the shortest way.
-/// None for whatever is not plainly so: the general way then packs it, or says what is wrong.
-fn pack_plain(array: &ArrowArray, schema: &SchemaRef) -> Option<Batch> {
-    let layout = schema.layout();
-    let columns = layout.nodes().len() - 1;
+/// A plain batch of so many rows to be filled; None when it is too large.
+fn unfilled_plain<'a>(schema: &'a SchemaRef, layout: &PlainLayout, rows: i64) -> Option<UnfilledPlain<'a>> {
+    let rows = usize::try_from(rows).ok().filter(|rows| *rows <= MAX_PLAIN_ROWS)?;
+    (layout.data_bytes(rows) <= PACKING_LIMIT).then(|| UnfilledPlain::allocate(schema, layout, rows))
+}
+
+/// Copies a small batch of plain columns without nulls, the commonest of values, in the shortest way:
+/// each column is checked and copied at once. None for whatever is not plainly so: the general way
+/// then packs it, or says what is wrong.
+fn pack_plain(array: &ArrowArray, schema: &SchemaRef, layout: &PlainLayout) -> Option<Batch> {
+    let columns = layout.columns();
     let good = array.release.is_some()
-        && (0..=PACKING_LIMIT as i64).contains(&array.length)
+        && (0..=MAX_PLAIN_ROWS as i64).contains(&array.length)
         && (0..=MAX_LENGTH / 4).contains(&array.offset)
         && matches!(array.null_count, 0 | -1)
         && array.n_buffers == 1
         && !array.buffers.is_null()
         && array.buffers.is_aligned()
-        && array.n_children == columns as i64
-        && (columns == 0 || (!array.children.is_null() && array.children.is_aligned()))
+        && array.n_children == columns.len() as i64
+        && (columns.is_empty() || (!array.children.is_null() && array.children.is_aligned()))
         && array.dictionary.is_null();
     // SAFETY: the table of buffers is there and has one pointer, by the counts above.
     if !good || !unsafe { *array.buffers }.is_null() {
         return None;
     }
-    let length = array.length as usize;
-    let mut sources = [(ptr::null::<u8>(), 0usize); MAX_PLAIN_COLUMNS];
-    let mut data_bytes = 0usize;
-    for (column, source) in sources[..columns].iter_mut().enumerate() {
-        let Kind::Fixed { width } = layout.nodes()[column + 1].kind else {
-            return None;
-        };
+    let rows = array.length as usize;
+    let unfilled = unfilled_plain(schema, layout, array.length)?;
+    for (index, (column, span)) in columns.iter().zip(layout.spans(rows)).enumerate() {
         // SAFETY: the table of children is there, with as many entries.
-        let child = unsafe { *array.children.add(column) };
+        let child = unsafe { *array.children.add(index) };
         if child.is_null() || !child.is_aligned() {
             return None;
         }
@@ -665,48 +683,46 @@ fn pack_plain(array: &ArrowArray, schema: &SchemaRef) -> Option<Batch> {
         if !bitmap.is_null() || values.is_null() {
             return None;
         }
-        // No overflow: less than 2^47 elements of at most 32 bytes.
-        let start = (array.offset + child.offset) as usize * width;
-        let bytes = length * width;
-        *source = (values.cast::<u8>().wrapping_add(start), bytes);
-        data_bytes = data_bytes.next_multiple_of(if width >= 16 { 16 } else { 8 }) + bytes;
+        let start = (array.offset + child.offset) as usize;
+        // SAFETY: by the interface the values hold the child's elements, and these rows are among
+        // them; the batch has room for the column's bytes at its position.
+        unsafe { copy_column(*column, values.cast(), start, rows, unfilled.data().add(span.start), span.len()) };
     }
-    if data_bytes > PACKING_LIMIT {
-        return None;
+    // SAFETY: all columns were written.
+    Some(unsafe { unfilled.finish() })
+}
+
+/// Copies a column's elements, of which there are `rows`, from element `start` of its values.
+///
+/// # Safety
+/// `values` holds `start + rows` elements, these take `bytes`, and `target` has room for as many.
+#[inline]
+unsafe fn copy_column(
+    column: PlainColumn,
+    values: *const u8,
+    start: usize,
+    rows: usize,
+    target: *mut u8,
+    bytes: usize,
+) {
+    if bytes == 0 {
+        // Nothing is read: the values may be anywhere.
+        return;
     }
-    let shape = Shape { schema, buffer_count: 1 + 2 * columns as u32, data_bytes, kept_bytes: 0 };
-    let unfilled = Unfilled::allocate(&shape, None);
-    let node = |first_buffer: usize, buffer_count: u32| ArrayNode {
-        length: length as i64,
-        null_count: 0,
-        offset: 0,
-        first_buffer: first_buffer as u32,
-        buffer_count,
-    };
-    // SAFETY: room for one node for each column and the top, for these pointers, and for the bytes,
-    // whose positions are computed as above from the same sizes.
+    // SAFETY: the caller's promise. No overflow: `start` is less than 2^47, an element has at most 32
+    // bytes. `bytes` is not 0, so there are rows.
     unsafe {
-        unfilled.nodes.write(node(0, 1));
-        unfilled.buffers.write(ptr::null());
-        let mut position = 0usize;
-        for (column, (source, bytes)) in sources[..columns].iter().enumerate() {
-            let first_buffer = 1 + 2 * column;
-            unfilled.nodes.add(column + 1).write(node(first_buffer, 2));
-            unfilled.buffers.add(first_buffer).write(ptr::null());
-            let wide = matches!(layout.nodes()[column + 1].kind, Kind::Fixed { width: 16.. });
-            position = position.next_multiple_of(if wide { 16 } else { 8 });
-            let target = unfilled.data.add(position);
-            match *bytes {
-                0 => {}
-                // Of a known size it is a move, and not a call.
-                8 => ptr::copy_nonoverlapping(*source, target, 8),
-                bytes => ptr::copy_nonoverlapping(*source, target, bytes),
-            }
-            position += bytes;
-            let pointer = if *bytes == 0 { zeros() } else { target.cast_const().cast() };
-            unfilled.buffers.add(first_buffer + 1).write(pointer);
+        if column.is_boolean() {
+            copy_bits(values.add(start / 8), start % 8, rows, target);
+            return;
         }
-        Some(unfilled.finish())
+        let source = values.add(start * (column.bits() / 8));
+        match bytes {
+            // Of a known size it is a move, and not a call.
+            8 => ptr::copy_nonoverlapping(source, target, 8),
+            4 => ptr::copy_nonoverlapping(source, target, 4),
+            _ => ptr::copy_nonoverlapping(source, target, bytes),
+        }
     }
 }
 
@@ -893,9 +909,12 @@ mod tests {
     use super::super::raw::ArrowSchema;
     use super::super::{consume, import, samples};
     use super::*;
-    use arrow_array::{Array, ArrayRef, RecordBatch};
+    use arrow_array::{Array, ArrayRef, BooleanArray, FixedSizeBinaryArray, Int8Array, Int64Array, RecordBatch};
+    use arrow_buffer::NullBuffer;
+    use arrow_schema::DataType;
+    use arrow_select::filter::filter;
     use std::cell::Cell;
-    use std::ffi::CStr;
+    use std::ffi::{CStr, c_void};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -977,15 +996,208 @@ mod tests {
         let batch = RecordBatch::try_new_with_options(schema, vec![], &options).unwrap();
         let imported = round_trip(&batch);
         assert_eq!(imported.rows(), 7);
+        assert!(imported.is_plain());
+        assert_eq!(imported.bytes(), 16);
+        let options = options.with_row_count(Some(5000));
+        let batch = RecordBatch::try_new_with_options(batch.schema(), vec![], &options).unwrap();
+        let imported = round_trip(&batch);
+        assert_eq!(imported.rows(), 5000);
+        assert!(!imported.is_plain());
     }
 
     #[test]
     fn small_batches_are_packed_tightly() {
         let imported = import_batch(&samples::small(), false);
-        assert!(imported.is_packed());
-        assert!(imported.bytes() < 330, "{} bytes", imported.bytes());
-        for pointer in imported.buffers().iter().filter(|pointer| !pointer.is_null()) {
-            assert_eq!(*pointer as usize % 8, 0);
+        assert!(imported.is_plain() && imported.is_validated());
+        // 16 bytes and the values: a cache line or two.
+        assert_eq!(imported.bytes(), 48);
+        // With a null there are tables.
+        let imported = import_batch(&column("int64", 2), false);
+        assert!(imported.is_packed() && !imported.is_plain());
+        assert!(imported.bytes() < 250, "{} bytes", imported.bytes());
+    }
+
+    /// The columns of all types, of so many rows and without nulls.
+    fn columns_without_nulls(rows: usize) -> Vec<(String, ArrayRef)> {
+        let without_nulls = |array: ArrayRef| {
+            let mask: BooleanArray = (0..array.len()).map(|row| Some(array.is_valid(row))).collect();
+            filter(&array, &mask).unwrap().slice(0, rows)
+        };
+        let columns = samples::columns(3 * rows + 3);
+        columns
+            .into_iter()
+            .map(|(name, array)| (name, without_nulls(array)))
+            .filter(|(_, array)| array.logical_null_count() == 0)
+            .collect()
+    }
+
+    fn plain_columns(rows: usize) -> Vec<(String, ArrayRef)> {
+        let mut columns = columns_without_nulls(rows);
+        columns.retain(|(_, array)| array.data_type().is_primitive() || is_flat(array.data_type()));
+        columns
+    }
+
+    fn is_flat(data_type: &DataType) -> bool {
+        matches!(data_type, DataType::Boolean | DataType::FixedSizeBinary(_))
+    }
+
+    /// The addresses of the values of each column, as a consumer sees them.
+    fn addresses(array: &ArrowArray) -> Vec<usize> {
+        let children = 0..array.n_children as usize;
+        // SAFETY: exported here, with plain columns.
+        children.map(|index| unsafe { *(**array.children.add(index)).buffers.add(1) } as usize).collect()
+    }
+
+    #[test]
+    fn every_flat_type_is_plain() {
+        for rows in [0, 1, 2, 7, 15] {
+            let columns = plain_columns(rows);
+            assert_eq!(columns.len(), 34);
+            for (name, array) in &columns {
+                let batch = samples::batch_of(vec![(name.clone(), array.clone())]);
+                let imported = round_trip(&batch);
+                assert!(imported.is_plain(), "{name} of {rows} rows");
+                let width = array.data_type().primitive_width();
+                let bits = width.map_or(if is_flat_bits(array) { 1 } else { 3 * 8 }, |width| width * 8);
+                assert_eq!(imported.bytes() as usize, 16 + (rows * bits).div_ceil(8), "{name}");
+            }
+            // Too many columns for one plain batch: by halves, in both orders.
+            let mut reversed = columns.clone();
+            reversed.reverse();
+            for columns in columns.chunks(20).chain(reversed.chunks(20)) {
+                let batch = samples::batch_of(columns.to_vec());
+                let imported = round_trip(&batch);
+                assert!(imported.is_plain());
+                let array = imported.export();
+                for (address, (name, column)) in addresses(&array).into_iter().zip(columns) {
+                    let wide = column.data_type().primitive_width().is_some_and(|width| width >= 16);
+                    assert!(address.is_multiple_of(if wide { 16 } else { 8 }), "{name}");
+                }
+            }
+            assert!(!round_trip(&samples::batch_of(columns)).is_plain());
+        }
+        for (name, array) in columns_without_nulls(4) {
+            let is_plain = plain_columns(0).iter().any(|(plain, _)| *plain == name);
+            assert_eq!(round_trip(&samples::batch_of(vec![(name, array)])).is_plain(), is_plain);
+        }
+    }
+
+    fn is_flat_bits(array: &ArrayRef) -> bool {
+        *array.data_type() == DataType::Boolean
+    }
+
+    #[test]
+    fn slices_of_flat_types_are_plain() {
+        let columns = plain_columns(60);
+        for (start, length) in [(0, 1), (1, 1), (3, 9), (13, 0), (7, 17), (59, 1), (0, 60)] {
+            for (name, array) in &columns {
+                let batch = samples::batch_of(vec![(name.clone(), array.slice(start, length))]);
+                assert!(round_trip(&batch).is_plain(), "{name}");
+            }
+            // And of the top, on columns that are slices themselves.
+            for columns in columns.chunks(5) {
+                let sliced = columns.iter().map(|(name, array)| (name.clone(), array.slice(0, 60))).collect();
+                let batch = samples::batch_of(sliced);
+                let (mut array, mut schema) = samples::foreign(&batch);
+                array.offset = start as i64;
+                array.length = length as i64;
+                // SAFETY: made by arrow-rs; the slice lies within.
+                let imported = unsafe { import(&mut array, &mut schema, true) }.unwrap();
+                assert!(imported.is_plain());
+                assert_eq!(imported.to_record_batch().unwrap(), batch.slice(start, length));
+                let shifted: Vec<_> = columns.iter().map(|(name, array)| (name.clone(), array.slice(1, 59))).collect();
+                let batch = samples::batch_of(shifted);
+                let (mut array, mut schema) = samples::foreign(&batch);
+                let (start, length) = (start.min(58), length.min(59 - start.min(58)));
+                array.offset = start as i64;
+                array.length = length as i64;
+                // SAFETY: as above.
+                let imported = unsafe { import(&mut array, &mut schema, true) }.unwrap();
+                assert!(imported.is_plain());
+                assert_eq!(imported.to_record_batch().unwrap(), batch.slice(start, length));
+            }
+        }
+    }
+
+    #[test]
+    fn bitmaps_without_nulls_are_left_out() {
+        for (name, array) in plain_columns(12) {
+            // The nulls lie outside of the slice, but it has a bitmap.
+            let nulls = NullBuffer::from_iter((0..12).map(|row| row >= 3));
+            let data = array.to_data().into_builder().nulls(Some(nulls)).build().unwrap();
+            let slice = arrow_array::make_array(data).slice(5, 6);
+            assert!(slice.nulls().is_some(), "{name}");
+            let expected = samples::batch_of(vec![(name.clone(), slice.clone())]);
+            assert!(round_trip(&expected).is_plain(), "{name}");
+            // One null, in the second of two columns.
+            let part = arrow_array::make_array(slice.to_data()).slice(0, 3);
+            let with_null = arrow_array::make_array(
+                part.to_data().into_builder().nulls(Some(NullBuffer::from(vec![true, false, true]))).build().unwrap(),
+            );
+            let batch = samples::batch_of(vec![(name.clone(), part), (format!("{name} and null"), with_null)]);
+            let imported = round_trip(&batch);
+            assert!(imported.is_packed() && !imported.is_plain(), "{name}");
+        }
+    }
+
+    #[test]
+    fn plain_batches_are_bounded() {
+        let integers = |rows: usize| -> ArrayRef { Arc::new(Int64Array::from(vec![7; rows])) };
+        let booleans = |rows: usize| -> ArrayRef { Arc::new(BooleanArray::from(vec![true; rows])) };
+        let bytes = |rows: usize| -> ArrayRef { Arc::new(Int8Array::from(vec![7; rows])) };
+        let nothing = |rows: usize| -> ArrayRef {
+            Arc::new(FixedSizeBinaryArray::try_new_with_len(0, arrow_buffer::Buffer::default(), None, rows).unwrap())
+        };
+        for (column, is_plain, is_packed) in [
+            (integers(512), true, true),
+            (integers(513), false, false),
+            (bytes(4096), true, true),
+            (bytes(4097), false, false),
+            (booleans(4096), true, true),
+            (booleans(4097), false, true),
+            (nothing(4096), true, true),
+            (nothing(4097), false, true),
+        ] {
+            let batch = samples::batch_of(vec![("c".to_string(), column)]);
+            let imported = round_trip(&batch);
+            assert_eq!((imported.is_plain(), imported.is_packed()), (is_plain, is_packed), "{:?}", batch.schema());
+        }
+    }
+
+    #[test]
+    fn moved_children_of_plain_batches_live_on_their_own() {
+        for source in [samples::small(), samples::batch_of(plain_columns(9).split_off(14))] {
+            let batch = import_batch(&source, false);
+            assert!(batch.is_plain());
+            let (mut first, mut second) = (batch.export(), batch.export());
+            // Both lead to the batch's own bytes, by tables of their own.
+            assert_eq!(addresses(&first), addresses(&second));
+            assert_ne!(first.buffers, second.buffers);
+            let types = source.schema();
+            drop(batch);
+            let mut moved = Vec::new();
+            for index in (0..source.num_columns()).rev() {
+                // SAFETY: a consumer may move children out.
+                let child = unsafe { ArrowArray::take(*first.children.add(index)) };
+                moved.push((types.field(index).data_type().clone(), source.column(index).clone(), child));
+            }
+            // SAFETY: exported here; not used afterwards.
+            unsafe {
+                first.release.unwrap()(&mut first);
+                second.release.unwrap()(&mut second);
+            }
+            let worker = std::thread::spawn(move || {
+                for (data_type, expected, child) in moved {
+                    // SAFETY: the structs have the same layout, see `raw`; exported with this type.
+                    let data = unsafe {
+                        let child = std::mem::transmute::<ArrowArray, arrow_data::ffi::FFI_ArrowArray>(child);
+                        arrow_array::ffi::from_ffi_and_data_type(child, data_type).unwrap()
+                    };
+                    data.validate_full().unwrap();
+                    assert_eq!(data, expected.to_data());
+                }
+            });
+            worker.join().unwrap();
         }
     }
 

@@ -1,9 +1,14 @@
 //! What the C form of each type looks like: buffers, children, dictionary.
 
 use arrow_schema::{DataType, Fields, IntervalUnit, UnionMode};
+use std::ops::Range;
 
-/// Columns of a batch that [`Layout::is_plain`] looks for.
-pub(super) const MAX_PLAIN_COLUMNS: usize = 32;
+/// Columns of a batch that may be plain.
+const MAX_PLAIN_COLUMNS: usize = 32;
+/// Bytes of an element of a column that may be plain.
+const MAX_PLAIN_WIDTH: usize = 32;
+/// Rows of a plain batch: with the widest elements in all columns, sizes stay far from overflow.
+pub(super) const MAX_PLAIN_ROWS: usize = 4096;
 
 /// Where the elements of an array are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,25 +79,105 @@ pub(super) struct LayoutNode {
 pub(super) struct Layout {
     nodes: Vec<LayoutNode>,
     children: Vec<usize>,
-    /// Whether all columns are plain ones of few bytes each, as [`Layout::is_plain`] says.
-    plain: bool,
+    plain: Option<PlainLayout>,
+}
+
+/// A column of a plain batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlainColumn {
+    /// Of an element: whole bytes, or 1 for booleans.
+    bits: u32,
+    alignment: u32,
+}
+
+/// Where the columns of a batch without nulls stand when all of them have one buffer of elements of
+/// one size: column after column, each one aligned. The number of rows determines all positions.
+#[derive(Debug)]
+pub(super) struct PlainLayout {
+    columns: Vec<PlainColumn>,
+    /// Bytes of a row in all columns, unless there may be gaps between the columns.
+    row_bytes: Option<usize>,
+}
+
+impl PlainColumn {
+    fn new(node: &LayoutNode) -> Option<PlainColumn> {
+        let (bits, alignment) = match node.kind {
+            Kind::Boolean => (1, 8),
+            // Only decimals and the like need more than 8, and these have 16 bytes or 32.
+            Kind::Fixed { width: width @ ..=MAX_PLAIN_WIDTH } => {
+                (width as u32 * 8, if width > 0 && width.is_multiple_of(16) { 16 } else { 8 })
+            }
+            _ => return None,
+        };
+        node.dictionary.is_none().then_some(PlainColumn { bits, alignment })
+    }
+
+    /// Bits of an element.
+    pub(super) fn bits(self) -> usize {
+        self.bits as usize
+    }
+
+    /// Whether elements are bits and not bytes.
+    pub(super) fn is_boolean(self) -> bool {
+        self.bits == 1
+    }
+}
+
+impl PlainLayout {
+    /// The layout below the first node, the batch; None when a column is not as it must be.
+    fn new(columns: &[LayoutNode]) -> Option<PlainLayout> {
+        if columns.len() > MAX_PLAIN_COLUMNS {
+            return None;
+        }
+        let columns = columns.iter().map(PlainColumn::new).collect::<Option<Vec<_>>>()?;
+        // There is no gap where each column's bytes keep the next one's alignment, whatever the rows.
+        let gapless = columns.windows(2).all(|pair| pair[0].bits.is_multiple_of(pair[1].alignment * 8))
+            && columns.is_sorted_by_key(|column| std::cmp::Reverse(column.alignment))
+            && columns.iter().all(|column| column.bits.is_multiple_of(8));
+        let row_bytes = gapless.then(|| columns.iter().map(|column| column.bits() / 8).sum());
+        Some(PlainLayout { columns, row_bytes })
+    }
+
+    pub(super) fn columns(&self) -> &[PlainColumn] {
+        &self.columns
+    }
+
+    /// Bytes of all columns, the gaps between them included; `rows` are at most [`MAX_PLAIN_ROWS`].
+    #[inline]
+    pub(super) fn data_bytes(&self, rows: usize) -> usize {
+        match self.row_bytes {
+            Some(bytes) => bytes * rows,
+            None => self.spans(rows).last().map_or(0, |span| span.end),
+        }
+    }
+
+    /// The bytes that each column takes, counted from the first column's; `rows` are at most
+    /// [`MAX_PLAIN_ROWS`]. They do not overlap, and none ends behind [`PlainLayout::data_bytes`].
+    #[inline]
+    pub(super) fn spans(&self, rows: usize) -> impl Iterator<Item = Range<usize>> {
+        let mut position = 0usize;
+        self.columns.iter().map(move |column| {
+            let mask = column.alignment as usize - 1;
+            let start = (position + mask) & !mask;
+            position = start + (rows * column.bits()).div_ceil(8);
+            start..position
+        })
+    }
 }
 
 impl Layout {
     pub(super) fn new(fields: &Fields) -> Result<Layout, String> {
         let mut layout = Layout::default();
         layout.add(&DataType::Struct(fields.clone()), 0)?;
-        layout.plain = fields.len() <= MAX_PLAIN_COLUMNS
-            && layout.nodes[1..]
-                .iter()
-                .all(|node| matches!(node.kind, Kind::Fixed { width: ..=32 }) && node.dictionary.is_none());
+        layout.plain = PlainLayout::new(&layout.nodes[1..]);
         Ok(layout)
     }
 
-    /// Whether there are at most [`MAX_PLAIN_COLUMNS`] columns, all of them of at most 32 bytes an
-    /// element and without a dictionary.
-    pub(super) fn is_plain(&self) -> bool {
-        self.plain
+    /// The positions in plain batches; None unless there are at most [`MAX_PLAIN_COLUMNS`] columns,
+    /// all of them booleans or of at most [`MAX_PLAIN_WIDTH`] bytes an element, without a dictionary.
+    /// The node of a column is the one behind its index then.
+    pub(super) fn plain(&self) -> Option<&PlainLayout> {
+        self.plain.as_ref()
     }
 
     pub(super) fn nodes(&self) -> &[LayoutNode] {
@@ -224,4 +309,60 @@ fn decimal(precision: u8, scale: i8, maximum: u8, width: usize) -> Result<Descri
         return Err(format!("a decimal of {} bits cannot have precision {precision} and scale {scale}", width * 8));
     }
     Ok((Kind::Fixed { width }, Vec::new(), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_schema::Field;
+
+    fn plain(types: &[DataType]) -> Option<PlainLayout> {
+        let fields: Fields = types.iter().map(|data_type| Field::new("x", data_type.clone(), true)).collect();
+        Layout::new(&fields).unwrap().plain
+    }
+
+    #[test]
+    fn plain_columns_are_aligned_and_apart() {
+        let types = [
+            DataType::Boolean,
+            DataType::Int8,
+            DataType::Int32,
+            DataType::Int64,
+            DataType::FixedSizeBinary(0),
+            DataType::FixedSizeBinary(3),
+            DataType::FixedSizeBinary(24),
+            DataType::Decimal128(30, 2),
+            DataType::Decimal256(60, 2),
+        ];
+        for first in &types {
+            for second in &types {
+                for third in &types {
+                    let layout = plain(&[first.clone(), second.clone(), third.clone()]).unwrap();
+                    for rows in [0, 1, 2, 3, 9, MAX_PLAIN_ROWS] {
+                        let mut end = 0;
+                        for (column, span) in layout.columns().iter().zip(layout.spans(rows)) {
+                            assert!(span.start >= end && span.start < end + 16);
+                            assert!(span.start.is_multiple_of(column.alignment as usize));
+                            assert_eq!(span.len(), (rows * column.bits()).div_ceil(8));
+                            end = span.end;
+                        }
+                        assert_eq!(layout.data_bytes(rows), end, "{first} {second} {third} {rows}");
+                    }
+                }
+            }
+        }
+        assert_eq!(plain(&[]).unwrap().data_bytes(7), 0);
+        assert_eq!(plain(&[DataType::Decimal256(60, 2), DataType::Int64]).unwrap().row_bytes, Some(40));
+        assert_eq!(plain(&[DataType::Int64, DataType::Decimal256(60, 2)]).unwrap().row_bytes, None);
+    }
+
+    #[test]
+    fn other_columns_are_not_plain() {
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Int8));
+        for other in [DataType::Null, DataType::Utf8, DataType::FixedSizeBinary(33), dictionary] {
+            assert!(plain(&[DataType::Int64, other]).is_none());
+        }
+        assert!(plain(&vec![DataType::Int8; MAX_PLAIN_COLUMNS]).is_some());
+        assert!(plain(&vec![DataType::Int8; MAX_PLAIN_COLUMNS + 1]).is_none());
+    }
 }

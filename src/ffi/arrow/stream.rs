@@ -150,8 +150,8 @@ unsafe extern "C" fn release_stream(stream: *mut ArrowArrayStream) {
 /// The number that stands for a failure where only a number crosses.
 fn errno(failure: &Failure) -> c_int {
     match failure.status as i32 {
-        // The families of khonsu_status: what the caller gave, what the machine could not do.
-        200..=202 => libc::EINVAL,
+        // The families of khonsu_status: what the caller gave (a damaged file, too), what the machine could not do.
+        200..=202 | 301 => libc::EINVAL,
         203 => libc::ENOMEM,
         110 => libc::ETIMEDOUT,
         111 => libc::ECANCELED,
@@ -401,7 +401,7 @@ mod tests {
             drop(array);
             for _ in 0..3 {
                 let mut array = ArrowArray::released();
-                assert_eq!(get_next(&mut stream, &mut array), libc::EIO);
+                assert_eq!(get_next(&mut stream, &mut array), libc::EINVAL);
                 assert!(array.release.is_none());
                 let text = CStr::from_ptr(get_last_error(&mut stream));
                 assert_eq!(text, c"torn");
@@ -418,7 +418,8 @@ mod tests {
         assert_eq!(failure.status, Failure::corruption("").status);
         assert!(own.release.is_none());
         for (failure, status) in [
-            (Failure::corruption("torn"), Failure::storage("").status),
+            (Failure::corruption("torn"), Failure::invalid_argument("").status),
+            (Failure::storage("gone"), Failure::storage("").status),
             (Failure::invalid_argument("bad"), Failure::invalid_argument("").status),
             (Failure::limit_exceeded("much"), Failure::limit_exceeded("").status),
         ] {

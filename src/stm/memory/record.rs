@@ -6,6 +6,7 @@ use std::ptr::{self, NonNull};
 use crossbeam_epoch::Guard;
 
 use super::descriptor::retire;
+use super::prefetch;
 use super::version::{State, Version};
 use crate::stm::key::KeyBytes;
 use crate::stm::meters::Meters;
@@ -282,15 +283,6 @@ fn unlink<C: Send + Sync + 'static>(version: &Version<C>, keeper: &Version<C>, g
     // SAFETY: invariant 4: the one trimmer leaves it out of the chain before it releases its flag, and only this call
     // retires it. Readers on it go on by its own link to versions that are retired later still.
     unsafe { retire(version, guard, meters) };
-}
-
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
-fn prefetch<T>(place: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch touches nothing but the cache, wherever the pointer leads.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(ptr::from_ref(place).cast());
-    }
 }
 
 impl<C> Drop for Record<C> {
