@@ -44,6 +44,22 @@ pub(crate) fn whole(value: &stm::Value<Batch>) -> Result<Batch, Failure> {
     }
 }
 
+/// Passes the value of a key to `give` as one batch; NOT_FOUND where there is none.
+fn read(
+    transaction: &mut stm::Transaction<Batch>,
+    key: &[u8],
+    give: impl Fn(&Batch) -> Result<khonsu_status, Failure>,
+) -> Result<khonsu_status, Failure> {
+    // The common value, of one chunk, is given out while it is visited; joining chunks takes its time and comes after.
+    let found =
+        transaction.get_with(key, |value| value.map(|value| value.single().map(&give).ok_or_else(|| value.clone())))?;
+    match found {
+        Some(Ok(given)) => given,
+        Some(Err(value)) => give(&whole(&value)?),
+        None => Ok(khonsu_status::NotFound),
+    }
+}
+
 /// Exports a batch, and its schema if that is wanted.
 ///
 /// # Safety
@@ -191,10 +207,7 @@ pub unsafe extern "C" fn khonsu_txn_get(
         guard(error, || {
             require(out_array, "out_array")?;
             let key = self::key(key, key_len)?;
-            on(txn, |transaction| match transaction.get(key)? {
-                Some(value) => export(&whole(&value)?, out_array, out_schema),
-                None => Ok(khonsu_status::NotFound),
-            })
+            on(txn, |transaction| read(transaction, key, |batch| export(batch, out_array, out_schema)))
         })
     }
 }
@@ -237,11 +250,12 @@ pub unsafe extern "C" fn khonsu_txn_get_with_schema(
             let schema = borrow(schema, "schema")?;
             let key = self::key(key, key_len)?;
             on(txn, |transaction| {
-                let Some(value) = transaction.get(key)? else { return Ok(khonsu_status::NotFound) };
-                if value.newest().schema() != schema {
-                    return Err(Failure::schema_mismatch("the value has another schema than the one given"));
-                }
-                export(&whole(&value)?, out_array, std::ptr::null_mut())
+                read(transaction, key, |batch| {
+                    if batch.schema() != schema {
+                        return Err(Failure::schema_mismatch("the value has another schema than the one given"));
+                    }
+                    export(batch, out_array, std::ptr::null_mut())
+                })
             })
         })
     }

@@ -155,8 +155,7 @@ impl<C: Chunk> Cursor<C> {
             }
             // One entry after the other would wait for memory at each step; asked for in advance, the waits overlap.
             records.iter().for_each(|record| record.prefetch());
-            records.iter().for_each(|record| record.prefetch_newest(&guard));
-            records.iter().for_each(|record| record.prefetch_newest_value(&guard));
+            records.iter().for_each(|record| record.prefetch_newest());
             self.ahead.extend(records.iter().filter_map(|record| {
                 match tracker.newest_at(record, self.snapshot, None) {
                     Newest::Version(version, _) => Some((KeyBytes::new(record.key()), version.value()?.clone())),

@@ -22,8 +22,6 @@ mod txn_buffer;
 mod value;
 mod working_set;
 
-pub(crate) use memory::prefetch;
-
 pub use conflict::{Conflict, ConflictKind, ConflictResolution};
 pub use cursor::Cursor;
 pub use error::Error;

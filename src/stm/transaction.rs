@@ -117,7 +117,7 @@ impl<C: Chunk> Transaction<C> {
     /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end,
     /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Value<C>>, Error> {
-        self.read(key, |committed| committed.cloned(), |own| own)
+        self.get_with(key, |value| value.cloned())
     }
 
     /// Whether a key has a value. It counts as a read of the key.
@@ -125,15 +125,15 @@ impl<C: Chunk> Transaction<C> {
     /// # Errors
     /// Those of [`get`](Transaction::get).
     pub fn exists(&mut self, key: &[u8]) -> Result<bool, Error> {
-        self.read(key, |committed| committed.is_some(), |own| own.is_some())
+        self.get_with(key, |value| value.is_some())
     }
 
-    fn read<T>(
-        &mut self,
-        key: &[u8],
-        committed: impl FnOnce(Option<&Value<C>>) -> T,
-        own: impl FnOnce(Option<Value<C>>) -> T,
-    ) -> Result<T, Error> {
+    /// Passes the value of a key, or `None`, to `visit`, which spares counting a reference to it. `visit` must be short:
+    /// meanwhile nothing is freed.
+    ///
+    /// # Errors
+    /// Those of [`get`](Transaction::get).
+    pub fn get_with<T>(&mut self, key: &[u8], visit: impl FnOnce(Option<&Value<C>>) -> T) -> Result<T, Error> {
         let settings = self.settings;
         let snapshot = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
@@ -146,8 +146,8 @@ impl<C: Chunk> Transaction<C> {
             && let Some(write) = &context.set.entries[entry].write
         {
             match &write.operation {
-                Operation::Put(value) => return Ok(own(Some(value.clone()))),
-                Operation::Delete => return Ok(own(None)),
+                Operation::Put(value) => return Ok(visit(Some(value))),
+                Operation::Delete => return Ok(visit(None)),
                 Operation::Append(rows) => appended = Some(rows.clone()),
             }
         }
@@ -157,6 +157,7 @@ impl<C: Chunk> Transaction<C> {
         let snapshot = if moving { word.read_above_floor(floor, clock) } else { snapshot };
         let guard = context.participant.pin();
         let record = buffer.find(hash, key, &guard);
+        record.inspect(|record| record.prefetch_newest());
         let tracker = DependencyTracker { buffer, clock, guard: &guard };
         let value = match record.map(|record| tracker.newest_at(record, snapshot, None)) {
             Some(Newest::Version(version, _)) => version.value(),
@@ -174,9 +175,9 @@ impl<C: Chunk> Transaction<C> {
             (entry.read_at, entry.absent) = (Some(snapshot), value.is_none());
         }
         match (appended, value) {
-            (None, value) => Ok(committed(value)),
-            (Some(rows), None) => Ok(own(Some(rows))),
-            (Some(rows), Some(value)) => Ok(own(Some(value.append(&rows)?))),
+            (None, value) => Ok(visit(value)),
+            (Some(rows), None) => Ok(visit(Some(&rows))),
+            (Some(rows), Some(value)) => Ok(visit(Some(&value.append(&rows)?))),
         }
     }
 

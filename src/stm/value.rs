@@ -13,8 +13,10 @@ pub trait Chunk: Clone + Send + Sync + 'static {
     fn rows(&self) -> u64;
     /// Bytes of memory that the chunk holds.
     fn bytes(&self) -> u64;
-    /// Asks for what reading the chunk will touch, in the cache. A scan does it some steps ahead.
-    fn prefetch(&self) {}
+    /// Where reading the chunk begins in memory. Readers ask the cache for it some steps ahead, and it may be gone by then.
+    fn location(&self) -> *const () {
+        std::ptr::null()
+    }
 }
 
 impl Chunk for arrow_array::RecordBatch {

@@ -443,7 +443,7 @@ impl stm::Chunk for Batch {
         Batch::bytes(self)
     }
 
-    fn prefetch(&self) {
-        stm::prefetch(self.header());
+    fn location(&self) -> *const () {
+        self.header.as_ptr().cast()
     }
 }

@@ -11,7 +11,7 @@ use super::version::{State, Version};
 use crate::stm::dependency_tracker::Footprint;
 use crate::stm::meters::Meters;
 use crate::stm::sync::{AtomicU64, Ordering};
-use crate::stm::value::Value;
+use crate::stm::value::{Chunk, Value};
 
 /// How far a commit has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub(crate) struct Installation<'g, C: Send + Sync + 'static> {
     owned: PhantomData<Descriptor<C>>,
 }
 
-impl<'g, C: Send + Sync + 'static> Installation<'g, C> {
+impl<'g, C: Chunk> Installation<'g, C> {
     pub fn new(
         snapshot: u64,
         footprint: Option<Arc<Footprint<C>>>,
@@ -144,6 +144,7 @@ impl<'g, C: Send + Sync + 'static> Installation<'g, C> {
                 State::Undecided(_) => return Err(value),
             },
         };
+        let location = value.as_ref().map_or(ptr::null(), |value| value.newest().location());
         let new = Box::into_raw(Box::new(Version::new(self.descriptor.as_ptr(), value, older, extends_older, charge)));
         if !record.swap_head(expected, new) {
             // SAFETY: it was not published, this is its only owner.
@@ -155,6 +156,7 @@ impl<'g, C: Send + Sync + 'static> Installation<'g, C> {
             // everything below it is still linked.
             unsafe { retire(replaced, self.guard, self.meters) };
         }
+        record.hint_value(location);
         self.meters.version_installed(charge);
         // SAFETY: published now, freed only after it was unlinked, and by the collector: it outlives the guard.
         self.installed.push((record, unsafe { &*new }));

@@ -36,12 +36,12 @@ pub(crate) use pool::{Claim, Participant, Pool, SlotWord};
 pub(crate) use record::{Head, Record, RecordRef, Residue};
 pub(crate) use version::{State, Version};
 
-/// Asks the cache for the line of a place that will be read soon.
+/// Asks the cache for the line of a place that will be read soon; nothing happens when the place is gone.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
-pub(crate) fn prefetch<T>(place: &T) {
+fn prefetch<T>(place: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch touches nothing but the cache, wherever the pointer leads.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(place).cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(place.cast());
     }
 }

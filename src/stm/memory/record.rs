@@ -12,7 +12,6 @@ use crate::stm::key::KeyBytes;
 use crate::stm::meters::Meters;
 use crate::stm::snapshot::LiveSnapshots;
 use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
-use crate::stm::value::Chunk;
 
 /// One key. It lives from the first write of the key until the deleted key can be seen by nobody.
 ///
@@ -35,6 +34,8 @@ pub(crate) struct Record<C> {
     pub queued: AtomicU8,
     /// Counts of [`RecordRef`]s, those of the indexes included.
     references: AtomicU32,
+    /// Where the value of the newest version begins, or began: a hint for the cache, never followed.
+    newest_value: AtomicPtr<()>,
 }
 
 const _: () = assert!(size_of::<Record<u64>>() == 64);
@@ -132,6 +133,7 @@ impl<C> Record<C> {
             trimming: AtomicBool::new(false),
             queued: AtomicU8::new(0),
             references: AtomicU32::new(1),
+            newest_value: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -169,27 +171,21 @@ impl<C> Record<C> {
         prefetch(self);
     }
 
-    /// Asks for the newest version, when the record is there.
-    pub fn prefetch_newest(&self, guard: &Guard) {
-        if let Head::Version(version) = self.head(guard) {
-            prefetch(version);
-        }
+    /// Asks for the newest version and its value, when the record is there. The two loads overlap.
+    pub fn prefetch_newest(&self) {
+        // Relaxed: nothing is read through either.
+        prefetch(self.head.load(Ordering::Relaxed));
+        prefetch(self.newest_value.load(Ordering::Relaxed));
+    }
+
+    /// Notes where the value of the newest version begins.
+    pub(super) fn hint_value(&self, location: *const ()) {
+        self.newest_value.store(location.cast_mut(), Ordering::Relaxed);
     }
 
     pub(super) fn swap_head(&self, from: *const Version<C>, to: *const Version<C>) -> bool {
         // AcqRel: release publishes `to` for `head`; acquire, because what `from` leads to may be retired next.
         self.head.compare_exchange(from.cast_mut(), to.cast_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-}
-
-impl<C: Chunk> Record<C> {
-    /// Asks for the value of the newest version, when the version is there.
-    pub fn prefetch_newest_value(&self, guard: &Guard) {
-        if let Head::Version(version) = self.head(guard)
-            && let Some(value) = version.value()
-        {
-            value.newest().prefetch();
-        }
     }
 }
 
