@@ -2,12 +2,11 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 
-use super::dependency_tracker::{DependencyTracker, Newest};
+use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
 use super::key::{KeyBytes, KeyRange, bounds_are_empty};
-use super::memory::Record;
 use super::options::Direction;
 use super::transaction::{Open, ScanParts, Transaction, behind};
 use super::value::{Chunk, Value};
@@ -15,7 +14,7 @@ use super::working_set::Operation;
 
 /// Entries that are read from the buffer at a time: few at first where no limit is known, as many scans are short.
 const FIRST_BATCH: usize = 16;
-const LARGEST_BATCH: usize = 256;
+pub(super) const LARGEST_BATCH: usize = 256;
 
 /// A position in a range of keys. It borrows nothing: each step is given the transaction that opened it.
 ///
@@ -39,6 +38,11 @@ pub struct Cursor<C: Chunk> {
     tracked: Option<usize>,
     /// Holds the snapshot where the transaction does not.
     _holder: Option<Open<C>>,
+}
+
+/// Records to read at a time for a scan of so many.
+pub(super) fn batch_for(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(LARGEST_BATCH).clamp(1, LARGEST_BATCH)
 }
 
 impl<C: Chunk> Cursor<C> {
@@ -67,9 +71,7 @@ impl<C: Chunk> Cursor<C> {
             left: limit,
             passed: None,
             ahead: VecDeque::new(),
-            batch: limit
-                .map_or(FIRST_BATCH, |limit| usize::try_from(limit).unwrap_or(LARGEST_BATCH))
-                .min(LARGEST_BATCH),
+            batch: limit.map_or(FIRST_BATCH, batch_for),
             current: None,
             snapshot,
             tracked,
@@ -142,26 +144,13 @@ impl<C: Chunk> Cursor<C> {
         let guard = parts.context.participant.pin();
         let tracker = DependencyTracker { buffer: &parts.database.buffer, clock: &parts.database.clock, guard: &guard };
         while let Some(unread) = self.unread.take() {
-            let mut records: Vec<&Record<C>> = Vec::with_capacity(self.batch);
-            parts.database.buffer.walk(unread.as_bounds(), self.direction, &guard, |record| {
-                records.push(record);
-                if records.len() == self.batch { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let last = tracker.read_range(&unread, self.direction, self.batch, self.snapshot, |record, value| {
+                self.ahead.push_back((KeyBytes::new(record.key()), value.clone()));
             });
-            if let Some(last) = records.last()
-                && records.len() == self.batch
-            {
+            if let Some(last) = last {
                 self.unread = Some(behind(last.key(), &unread, self.direction));
                 self.batch = (self.batch * 4).min(LARGEST_BATCH);
             }
-            // One entry after the other would wait for memory at each step; asked for in advance, the waits overlap.
-            records.iter().for_each(|record| record.prefetch());
-            records.iter().for_each(|record| record.prefetch_newest());
-            self.ahead.extend(records.iter().filter_map(|record| {
-                match tracker.newest_at(record, self.snapshot, None) {
-                    Newest::Version(version, _) => Some((KeyBytes::new(record.key()), version.value()?.clone())),
-                    Newest::None | Newest::Sealed => None,
-                }
-            }));
             if !self.ahead.is_empty() {
                 return;
             }

@@ -21,6 +21,7 @@ use super::key::{KeyBytes, KeyRange};
 use super::memory::{Descriptor, Head, Phase, Record, RecordRef, State, Version};
 use super::options::Direction;
 use super::txn_buffer::TxnBuffer;
+use super::value::Value;
 
 /// More conflicts than this are not reported of one commit.
 const REPORTED: usize = 16;
@@ -74,6 +75,34 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
             }
         }
         Newest::None
+    }
+
+    /// Passes the values that a snapshot sees in a range to `visit`, looking at no more than `most` records. Gives the last
+    /// of them where the range may go on behind it.
+    pub fn read_range(
+        &self,
+        range: &KeyRange,
+        direction: Direction,
+        most: usize,
+        snapshot: u64,
+        mut visit: impl FnMut(&'g Record<C>, &'g Value<C>),
+    ) -> Option<&'g Record<C>> {
+        let mut records: Vec<&Record<C>> = Vec::with_capacity(most);
+        self.buffer.walk(range.as_bounds(), direction, self.guard, |record| {
+            // One record after the other would wait for memory at each step; asked for in advance, the waits overlap.
+            record.prefetch();
+            records.push(record);
+            if records.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        records.iter().for_each(|record| record.prefetch_newest());
+        for record in &records {
+            if let Newest::Version(version, _) = self.newest_at(record, snapshot, None)
+                && let Some(value) = version.value()
+            {
+                visit(record, value);
+            }
+        }
+        records.last().copied().filter(|_| records.len() == most)
     }
 
     /// Brings an undecided transaction to its decision if its stamp can be at or before `limit`. False: it is later.
