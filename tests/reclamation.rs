@@ -150,7 +150,7 @@ fn churn_by_several_threads_returns_to_the_floor() {
                             let found = transaction.scan(KeyRange::all(), Direction::Forward, None).unwrap();
                             transaction.put(&key(number), maker.chunk(round)).unwrap();
                             // Sometimes it fails, sometimes it is dropped.
-                            if found.len() as u64 % 2 == 0 {
+                            if (found.len() as u64).is_multiple_of(2) {
                                 _ = transaction.commit();
                             }
                         }
