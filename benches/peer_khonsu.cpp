@@ -26,22 +26,20 @@ class KhonsuSession final : public Session {
 
   std::uint64_t scan(const Key &start) override {
     begin(read_only_);
-    khonsu_cursor *cursor = nullptr;
-    check(khonsu_txn_scan(transaction_, start.bytes, kKeyBytes, nullptr, 0, KHONSU_DIRECTION_FORWARD, kScanKeys,
-                          &cursor, nullptr),
-          "khonsu_txn_scan");
+    ArrowArrayStream stream;
+    check(khonsu_txn_scan_stream(transaction_, start.bytes, kKeyBytes, nullptr, 0, KHONSU_DIRECTION_FORWARD, kScanKeys,
+                                 &stream, nullptr),
+          "khonsu_txn_scan_stream");
     std::size_t found = 0;
-    while (khonsu_cursor_next(cursor, nullptr) == KHONSU_STATUS_OK) {
-      const void *key = nullptr;
-      std::size_t key_len = 0;
+    for (;;) {
       ArrowArray batch;
-      check(khonsu_cursor_key(cursor, &key, &key_len, nullptr), "khonsu_cursor_key");
-      check(khonsu_cursor_get(cursor, &batch, nullptr, nullptr), "khonsu_cursor_get");
-      sink += read_batch(batch).sum() + static_cast<const char *>(key)[key_len - 1];
+      if (stream.get_next(&stream, &batch) != 0) fail("get_next of a scan of khonsu failed");
+      if (batch.release == nullptr) break;
+      sink += sum_scanned(batch);
+      found += static_cast<std::size_t>(batch.length);
       batch.release(&batch);
-      ++found;
     }
-    khonsu_cursor_free(cursor);
+    stream.release(&stream);
     if (found != kScanKeys) fail("a scan of khonsu ended early");
     check(khonsu_txn_commit(transaction_, nullptr), "khonsu_txn_commit of a read-only transaction");
     khonsu_txn_free(transaction_);
@@ -98,6 +96,26 @@ class KhonsuSession final : public Session {
       if (status == KHONSU_STATUS_OK) return aborts;
       if (!khonsu_status_is_retryable(status)) check(status, "khonsu_txn_commit");
     }
+  }
+
+  /// All columns of a batch of a scan, the last byte of each key included.
+  static double sum_scanned(const ArrowArray &batch) {
+    const ArrowArray &keys = *batch.children[0];
+    const auto *ends = static_cast<const std::int32_t *>(keys.buffers[1]) + batch.offset + keys.offset + 1;
+    const auto *bytes = static_cast<const char *>(keys.buffers[2]);
+    const auto column = [&batch](int index, auto zero) {
+      const ArrowArray &child = *batch.children[index];
+      return static_cast<const decltype(zero) *>(child.buffers[1]) + batch.offset + child.offset;
+    };
+    const auto *id = column(1, std::int64_t{});
+    const auto *counter = column(2, std::int64_t{});
+    const auto *price = column(3, double{});
+    const auto *amount = column(4, double{});
+    double sum = 0;
+    for (std::int64_t row = 0; row < batch.length; ++row) {
+      sum += Row{id[row], counter[row], price[row], amount[row]}.sum() + bytes[ends[row] - 1];
+    }
+    return sum;
   }
 
   Row get(const Key &key) {

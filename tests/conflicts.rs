@@ -368,22 +368,31 @@ fn what_a_cursor_has_not_reached_is_not_read() {
 }
 
 #[test]
-fn what_a_transaction_reads_of_itself_is_no_read_of_others() {
+fn what_a_transaction_reads_of_itself_must_stand() {
+    // Something may follow from the write that was read, so no resolution may drop or change it.
+    for resolution in [ConflictResolution::Ignore, ConflictResolution::Append, ConflictResolution::Replace] {
+        for isolation in [ReadCommitted, RepeatableRead, Serializable] {
+            let database = database(&[("k", 0)]);
+            let mut transaction = database.begin(&resolving(isolation, resolution));
+            put(&mut transaction, "k", 2);
+            assert_eq!(get(&mut transaction, "k"), Some(2));
+            put(&mut transaction, "follows", 2);
+            overtake(&database, &[("k", 1)]);
+            match isolation {
+                Serializable => {
+                    assert_eq!(assert_conflict(transaction.commit(), ConflictKind::WriteWrite), ["k"]);
+                    assert_eq!(committed_rows(&database, "follows"), None);
+                }
+                _ => _ = transaction.commit().unwrap(),
+            }
+        }
+    }
     let database = database(&[("k", 0)]);
-    let mut transaction = database.begin(&resolving(Serializable, ConflictResolution::Replace));
-    put(&mut transaction, "k", 2);
-    assert_eq!(get(&mut transaction, "k"), Some(2));
-    delete(&mut transaction, "k");
-    assert!(!transaction.exists(b"k").unwrap());
-    put(&mut transaction, "k", 3);
-    overtake(&database, &[("k", 1)]);
-    transaction.commit().unwrap();
-    assert_eq!(committed_rows(&database, "k"), Some(vec![3]));
 
     // But what it appends to it does read.
     let mut transaction = begin(&database, Serializable);
     append(&mut transaction, "k", 4);
-    assert_eq!(get_rows(&mut transaction, "k"), Some(vec![3, 4]));
+    assert_eq!(get_rows(&mut transaction, "k"), Some(vec![0, 4]));
     overtake(&database, &[("k", 1)]);
     assert_eq!(assert_conflict(transaction.commit(), ConflictKind::WriteWrite), ["k"]);
 
@@ -931,4 +940,35 @@ fn handles_are_of_one_database() {
     assert_eq!(get(&mut transaction, "k"), Some(0));
     put(&mut transaction, "l", 1);
     assert_eq!(assert_conflict(transaction.commit(), ConflictKind::ReadWrite), ["k"]);
+}
+
+#[test]
+fn what_is_kept_for_savepoints_counts_as_staged() {
+    let value = batch(&[1; 1_000]);
+    let bytes = Value::new(value.clone()).bytes();
+    let database = database(&[]);
+    let options = TransactionOptions { max_bytes: Some(3 * bytes), ..TransactionOptions::default() };
+    let mut transaction = database.begin(&options);
+    let savepoint = transaction.savepoint().unwrap();
+    for _ in 0..3 {
+        transaction.put(b"k", value.clone()).unwrap();
+    }
+    assert!(matches!(transaction.put(b"k", value.clone()), Err(Error::LimitExceeded(_))));
+    transaction.rollback_to(savepoint).unwrap();
+    transaction.put(b"k", value.clone()).unwrap();
+    transaction.release(savepoint).unwrap();
+    transaction.put(b"other", value).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_cursor_does_not_pass_over_what_it_could_not_give() {
+    let database = database(&[("k", 1)]);
+    let mut transaction = begin(&database, Serializable);
+    transaction.append(b"k", text_batch("of another schema")).unwrap();
+    let mut cursor = transaction.open_cursor(KeyRange::all(), Direction::Forward, None).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(cursor.next(&mut transaction), Err(Error::SchemaMismatch(_))));
+        assert_eq!(cursor.key(), None);
+    }
 }

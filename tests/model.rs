@@ -193,9 +193,11 @@ impl ModelTransaction {
 
     fn read(&mut self, key: &[u8], newest: &Snapshot, version: u64) -> Option<Vec<u64>> {
         let (snapshot, version) = self.visible(newest, version);
-        // What it has put or deleted itself says nothing about others.
+        // What it has put or deleted itself says nothing about others; but at serializable its write must then stand as read.
         let own = matches!(self.writes.get(key), Some(StagedWrite { what: Staged::Put(_) | Staged::Delete, .. }));
-        if self.tracks_reads() && !own {
+        if own && self.isolation == IsolationLevel::Serializable && self.tracks_reads() {
+            self.reads.entry(key.to_vec()).or_insert((version, false));
+        } else if self.tracks_reads() && !own {
             let absent = snapshot.get(key).is_none_or(|cell| cell.rows.is_none());
             self.reads.insert(key.to_vec(), (version, absent));
         }

@@ -411,6 +411,33 @@ fn bytes_are_counted_by_the_strategies_too() {
 }
 
 #[test]
+fn garbage_does_not_outgrow_what_is_freed() {
+    const KEYS: u64 = 100;
+    let (database, maker) = open();
+    for round in 0..1_000 {
+        let mut transaction = database.begin(&at(Serializable));
+        (0..KEYS).for_each(|number| transaction.put(&key(number), maker.chunk(round)).unwrap());
+        transaction.commit().unwrap();
+        assert!(maker.living() < 40 * KEYS as usize, "{} in round {round}", maker.living());
+    }
+    assert_living(&database, &maker, KEYS as usize);
+}
+
+#[test]
+fn a_large_delete_is_freed_at_once() {
+    const KEYS: u64 = 20_000;
+    let (database, maker) = open();
+    let mut transaction = database.begin(&at(Serializable));
+    (0..KEYS).for_each(|number| transaction.put(&key(number), maker.chunk(number)).unwrap());
+    transaction.commit().unwrap();
+    let mut transaction = database.begin(&at(Serializable));
+    (0..KEYS).for_each(|number| transaction.delete(&key(number)).unwrap());
+    transaction.commit().unwrap();
+    let stats = database.stats();
+    assert_eq!((sizes(&stats), maker.living()), ((0, 0, 0), 0));
+}
+
+#[test]
 fn staged_values_go_with_their_transaction() {
     let (database, maker) = open();
     let mut transaction = database.begin(&at(Serializable));

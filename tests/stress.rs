@@ -678,3 +678,35 @@ fn thousands_of_transactions_are_open_at_once() {
     let mut reader = database.begin(&read_only(Serializable));
     assert_eq!(scan_in_order(&mut reader, KeyRange::prefix(b"own"), Direction::Forward).unwrap().len(), 2500);
 }
+
+#[test]
+fn a_large_transaction_gets_through_among_small_ones() {
+    const KEYS: u64 = 2_000;
+    let database = filled(KEYS, 0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (database, done) = (&database, &done);
+            scope.spawn(move || {
+                let mut random = Random::new(thread + 1);
+                while !done.load(Ordering::Relaxed) {
+                    let number = random.below(KEYS);
+                    let options = TransactionOptions::default();
+                    database.transact(&options, |transaction| transaction.put(&key(number), numbers(&[1]))).unwrap();
+                }
+            });
+        }
+        let large = database.transact(&TransactionOptions::default(), |transaction| {
+            let mut sum = 0;
+            for number in 0..KEYS {
+                sum += get_one(transaction, number)?;
+                transaction.put(&key(number), numbers(&[0]))?;
+            }
+            transaction.put(&key(KEYS), numbers(&[sum]))
+        });
+        done.store(true, Ordering::Relaxed);
+        large.unwrap();
+    });
+    let mut transaction = database.begin(&read_only(Serializable));
+    assert!(get_one(&mut transaction, KEYS).unwrap() <= KEYS);
+}

@@ -1,18 +1,16 @@
 //! A range of entries as one stream of record batches, the key in front.
 //!
-//! Entries are collected when the stream is made, which only counts references. Batches are made when they are asked
-//! for: small values are joined until a batch is full, large ones are sliced.
+//! Entries are collected when the stream is made, which copies keys and counts references. Batches are made when they
+//! are asked for: small values are joined until a batch is full, large ones are sliced.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{Buffer, OffsetBuffer};
-use arrow_schema::{DataType, Field, Schema};
 
 use crate::stm;
 
-use super::arrow::{self, ArrowArrayStream, Batch, SchemaRef};
+use super::arrow::{self, ArrowArrayStream, Batch, Key, Part, SchemaRef};
 use super::error::Failure;
 use super::status::khonsu_status;
 
@@ -23,136 +21,206 @@ const MAX_KEY_BYTES: usize = 16 << 20;
 /// The most bytes of values that are joined in a batch, for the same reason. A single value may have more.
 const MAX_JOINED_BYTES: u64 = 64 << 20;
 
-type Entry = (Vec<u8>, stm::Value<Batch>);
-
-/// Makes the stream. Fails when the schemas of two values differ.
-pub(crate) fn export(entries: Vec<Entry>) -> Result<ArrowArrayStream, Failure> {
-    let schema = SchemaRef::from_arrow(&with_key(common_schema(&entries)?))?;
-    let chunks = entries.into_iter().flat_map(|(key, value)| {
-        let key: Arc<[u8]> = key.into();
-        value.chunks().into_iter().map(move |batch| Part { key: Arc::clone(&key), batch })
-    });
-    let batches = Batches { schema: schema.clone(), chunks, next: None, ready: VecDeque::new(), large: None };
-    Ok(arrow::export_stream(schema, batches))
+/// What a scan finds, chunk by chunk.
+pub(crate) struct Entries {
+    /// All keys, one behind the other.
+    keys: Vec<u8>,
+    /// Of a value of several chunks there is only the newest, until they are unfolded.
+    parts: Vec<Part>,
+    /// The values of several chunks, and which parts stand for them.
+    several: Vec<(usize, stm::Value<Batch>)>,
+    /// Whether all schemas are one object.
+    one_schema: bool,
 }
 
-/// The schema that all values have; None when there are none.
-fn common_schema(entries: &[Entry]) -> Result<Option<&SchemaRef>, Failure> {
-    let Some(((first, value), others)) = entries.split_first() else { return Ok(None) };
-    let schema = value.newest().schema();
-    match others.iter().find(|(_, other)| other.newest().schema() != schema) {
-        Some((other, _)) => Err(Failure::schema_mismatch(format!(
-            "the values of keys \"{}\" and \"{}\" have different schemas",
-            first.escape_ascii(),
-            other.escape_ascii()
-        ))),
-        None => Ok(Some(schema)),
-    }
-}
-
-fn with_key(values: Option<&SchemaRef>) -> Schema {
-    let key = Arc::new(Field::new("key", DataType::Binary, false));
-    let Some(values) = values.map(SchemaRef::arrow) else { return Schema::new(vec![key]) };
-    let fields: Vec<_> = std::iter::once(key).chain(values.fields().iter().cloned()).collect();
-    Schema::new_with_metadata(fields, values.metadata().clone())
-}
-
-/// One chunk of one value.
-struct Part {
-    key: Arc<[u8]>,
-    batch: Batch,
-}
-
-impl Part {
-    fn rows(&self) -> usize {
-        usize::try_from(self.batch.rows()).unwrap_or(usize::MAX)
+impl Entries {
+    pub(crate) fn new(limit: Option<u64>) -> Self {
+        let expected = limit.map_or(128, |limit| limit.min(512) as usize);
+        Entries {
+            keys: Vec::with_capacity(expected * 16),
+            parts: Vec::with_capacity(expected),
+            several: Vec::new(),
+            one_schema: true,
+        }
     }
 
-    fn key_bytes(&self) -> usize {
-        self.rows().saturating_mul(self.key.len())
+    /// Adds an entry. It is short, for the core visits entries in a time in which nothing is freed.
+    #[inline]
+    pub(crate) fn push(&mut self, key: &[u8], value: &stm::Value<Batch>) {
+        let key = Key::push(key, &mut self.keys);
+        let newest = value.newest();
+        if let Some(first) = self.parts.first() {
+            self.one_schema &= first.batch.schema().is_same_object(newest.schema());
+        }
+        if value.single().is_none() {
+            self.several.push((self.parts.len(), value.clone()));
+        }
+        self.parts.push(Part { batch: newest.clone(), key });
     }
 
-    /// Rows that fit into a batch with this key.
-    fn rows_at_once(&self) -> usize {
-        (MAX_KEY_BYTES / self.key.len().max(1)).clamp(1, MAX_ROWS)
+    /// Makes the stream. Fails when the schemas of two values differ.
+    pub(crate) fn export(self) -> Result<ArrowArrayStream, Failure> {
+        let batches = self.batches()?;
+        Ok(arrow::export_stream(batches.schema.clone(), batches))
+    }
+
+    fn batches(mut self) -> Result<Batches, Failure> {
+        let values = self.common_schema()?;
+        let schema = values.as_ref().map_or_else(SchemaRef::of_key, SchemaRef::with_key)?;
+        self.unfold();
+        let (keys, parts) = (self.keys, self.parts.into_iter());
+        Ok(Batches { values: values.unwrap_or_else(|| schema.clone()), schema, keys, parts, singly: 0, large: None })
+    }
+
+    /// The schema that all values have; None when there are none.
+    fn common_schema(&self) -> Result<Option<SchemaRef>, Failure> {
+        let Some((first, others)) = self.parts.split_first() else { return Ok(None) };
+        let schema = first.batch.schema();
+        let other = match self.one_schema {
+            true => None,
+            false => others.iter().find(|other| other.batch.schema() != schema),
+        };
+        match other {
+            Some(other) => Err(Failure::schema_mismatch(format!(
+                "the values of keys \"{}\" and \"{}\" have different schemas",
+                self.keys[first.key.range()].escape_ascii(),
+                self.keys[other.key.range()].escape_ascii()
+            ))),
+            None => Ok(Some(schema.clone())),
+        }
+    }
+
+    /// Puts all chunks into the place of the newest.
+    fn unfold(&mut self) {
+        if self.several.is_empty() {
+            return;
+        }
+        let count = self.several.iter().map(|(_, value)| value.chunk_count() - 1).sum::<usize>();
+        let folded = std::mem::take(&mut self.parts);
+        self.parts.reserve_exact(folded.len() + count);
+        let mut several = self.several.drain(..).peekable();
+        for (index, part) in folded.into_iter().enumerate() {
+            match several.next_if(|(folded, _)| *folded == index) {
+                Some((_, value)) => {
+                    self.parts.extend(value.chunks().into_iter().map(|batch| Part { batch, key: part.key }));
+                }
+                None => self.parts.push(part),
+            }
+        }
     }
 }
 
 /// A chunk of more rows than a batch may have, and how many of them are given.
 struct Large {
-    part: Part,
+    key: Key,
     rows: RecordBatch,
     given: usize,
 }
 
-struct Batches<I> {
+/// The next parts that go into one batch.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Parts without rows included.
+    count: usize,
+    rows: usize,
+    /// Whether all are plain, and one batch can hold them.
+    plain: bool,
+}
+
+struct Batches {
+    /// That of the batches.
     schema: SchemaRef,
-    chunks: I,
-    /// Taken from `chunks`, but too much for the batch before.
-    next: Option<Part>,
-    /// Parts that could not be joined, to be given one by one.
-    ready: VecDeque<Part>,
+    /// That of the values, without the key.
+    values: SchemaRef,
+    keys: Vec<u8>,
+    parts: std::vec::IntoIter<Part>,
+    /// How many of the next parts could not be joined, and are given one by one.
+    singly: usize,
     large: Option<Large>,
 }
 
-impl<I: Iterator<Item = Part>> Batches<I> {
+impl Batches {
     /// Parts for one batch, at least one unless all are taken.
-    fn gather(&mut self) -> Vec<Part> {
-        let mut parts = Vec::new();
-        let (mut rows, mut key_bytes, mut bytes) = (0_usize, 0_usize, 0_u64);
-        while let Some(part) = self.next.take().or_else(|| self.chunks.next()) {
-            if part.rows() == 0 {
-                continue;
+    fn gather(&self) -> Run {
+        let mut run = Run { count: 0, rows: 0, plain: true };
+        let (mut key_bytes, mut bytes) = (0_usize, 0_u64);
+        for part in self.parts.as_slice() {
+            let part_rows = part.rows();
+            if part_rows > 0 {
+                let rows = run.rows.saturating_add(part_rows);
+                key_bytes = key_bytes.saturating_add(part_rows.saturating_mul(part.key.len()));
+                bytes = bytes.saturating_add(part.batch.bytes());
+                let full = rows > MAX_ROWS || key_bytes > MAX_KEY_BYTES || bytes > MAX_JOINED_BYTES;
+                if full && run.rows > 0 {
+                    break;
+                }
+                run.rows = rows;
+                run.plain &= !full;
             }
-            rows = rows.saturating_add(part.rows());
-            key_bytes = key_bytes.saturating_add(part.key_bytes());
-            bytes = bytes.saturating_add(part.batch.bytes());
-            let full = rows > MAX_ROWS || key_bytes > MAX_KEY_BYTES || bytes > MAX_JOINED_BYTES;
-            if full && !parts.is_empty() {
-                self.next = Some(part);
-                break;
-            }
-            parts.push(part);
-            if full {
-                break;
-            }
+            run.plain &= part.batch.is_plain();
+            run.count += 1;
         }
-        parts
+        run
+    }
+
+    /// The rows of a run as one batch; None when they must be given one by one.
+    fn join(&self, run: Run) -> Result<Option<Batch>, Failure> {
+        let parts = &self.parts.as_slice()[..run.count];
+        if run.plain {
+            // SAFETY: all are plain; their schemas are equal to the common one; keys and bytes are within the limits
+            // on a batch.
+            return Ok(Some(unsafe { arrow::join_plain(&self.values, &self.schema, &self.keys, parts) }));
+        }
+        self.join_any(parts)
+    }
+
+    /// The same for parts of every form.
+    fn join_any(&self, parts: &[Part]) -> Result<Option<Batch>, Failure> {
+        let parts = parts.iter().filter(|part| part.rows() > 0);
+        let batches: Vec<Batch> = parts.clone().map(|part| part.batch.clone()).collect();
+        if batches.len() < 2 {
+            return Ok(None);
+        }
+        match arrow::concat(&batches) {
+            Ok(joined) => self.finish(parts.map(|part| (part.key, part.rows())), &joined.to_record_batch()?).map(Some),
+            // Dictionaries whose values together are more than their keys can count, for example.
+            Err(failure) if failure.status == khonsu_status::LimitExceeded => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn advance(&mut self) -> Result<Option<Batch>, Failure> {
         if let Some(batch) = self.slice()? {
             return Ok(Some(batch));
         }
-        if self.ready.is_empty() {
-            let parts = self.gather();
-            if let [_, _, ..] = parts.as_slice() {
-                let batches: Vec<Batch> = parts.iter().map(|part| part.batch.clone()).collect();
-                match arrow::concat(&batches) {
-                    Ok(joined) => {
-                        let runs = parts.iter().map(|part| (&*part.key, part.rows()));
-                        return self.finish(runs, &joined.to_record_batch()?).map(Some);
-                    }
-                    // Dictionaries whose values together are more than their keys can count, for example.
-                    Err(failure) if failure.status == khonsu_status::LimitExceeded => {}
-                    Err(failure) => return Err(failure),
+        loop {
+            if self.singly == 0 {
+                let run = self.gather();
+                if run.rows == 0 {
+                    return Ok(None);
                 }
+                if let Some(batch) = self.join(run)? {
+                    // Drops them.
+                    self.parts.nth(run.count - 1);
+                    return Ok(Some(batch));
+                }
+                self.singly = run.count;
             }
-            self.ready.extend(parts);
+            self.singly -= 1;
+            if let Some(part) = self.parts.next().filter(|part| part.rows() > 0) {
+                self.large = Some(Large { key: part.key, rows: part.batch.to_record_batch()?, given: 0 });
+                return self.slice();
+            }
         }
-        let Some(part) = self.ready.pop_front() else { return Ok(None) };
-        let rows = part.batch.to_record_batch()?;
-        self.large = Some(Large { part, rows, given: 0 });
-        self.slice()
     }
 
     /// The next rows of the large chunk, if there is one; most are given whole.
     fn slice(&mut self) -> Result<Option<Batch>, Failure> {
         let Some(large) = self.large.take() else { return Ok(None) };
         let left = large.rows.num_rows() - large.given;
-        let count = left.min(large.part.rows_at_once());
+        let count = left.min((MAX_KEY_BYTES / large.key.len().max(1)).clamp(1, MAX_ROWS));
         let slice = large.rows.slice(large.given, count);
-        let batch = self.finish(std::iter::once((&*large.part.key, count)), &slice)?;
+        let batch = self.finish(std::iter::once((large.key, count)), &slice)?;
         if count < left {
             self.large = Some(Large { given: large.given + count, ..large });
         }
@@ -160,16 +228,12 @@ impl<I: Iterator<Item = Part>> Batches<I> {
     }
 
     /// Puts the column of keys, so many rows of each, in front of the columns of `values`.
-    fn finish<'k>(
-        &self,
-        runs: impl Iterator<Item = (&'k [u8], usize)> + Clone,
-        values: &RecordBatch,
-    ) -> Result<Batch, Failure> {
+    fn finish(&self, runs: impl Iterator<Item = (Key, usize)> + Clone, values: &RecordBatch) -> Result<Batch, Failure> {
         let refuse = |error: arrow_schema::ArrowError| Failure::invalid_argument(error.to_string());
         let lengths = runs.clone().flat_map(|(key, rows)| std::iter::repeat_n(key.len(), rows));
         let offsets = OffsetBuffer::from_lengths(lengths);
         let mut bytes: Vec<u8> = Vec::with_capacity(runs.clone().map(|(key, rows)| key.len() * rows).sum());
-        runs.for_each(|(key, rows)| bytes.extend(std::iter::repeat_n(key, rows).flatten()));
+        runs.for_each(|(key, rows)| bytes.extend(std::iter::repeat_n(&self.keys[key.range()], rows).flatten()));
         let keys = BinaryArray::try_new(offsets, Buffer::from_vec(bytes), None).map_err(refuse)?;
         let columns = std::iter::once(Arc::new(keys) as ArrayRef).chain(values.columns().iter().cloned()).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(values.num_rows()));
@@ -179,10 +243,225 @@ impl<I: Iterator<Item = Part>> Batches<I> {
     }
 }
 
-impl<I: Iterator<Item = Part>> Iterator for Batches<I> {
+impl Iterator for Batches {
     type Item = Result<Batch, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.advance().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ffi::arrow::{ArrowArray, import_stream};
+    use arrow_array::{
+        Array, BooleanArray, Decimal128Array, Decimal256Array, FixedSizeBinaryArray, Float64Array, Int8Array,
+        Int16Array, Int32Array, Int64Array, StringArray,
+    };
+    use arrow_buffer::i256;
+    use arrow_schema::{Field, Schema};
+    use arrow_select::concat::concat_batches;
+    use proptest::prelude::*;
+
+    /// Pools of columns to take rows from, one of each kind.
+    fn pool() -> Vec<ArrayRef> {
+        let rows = 0..600_i64;
+        let fixed = |width: usize| -> ArrayRef {
+            let cells = rows.clone().map(|row| vec![row as u8; width]);
+            Arc::new(FixedSizeBinaryArray::try_from_iter(cells).unwrap())
+        };
+        vec![
+            Arc::new(Int64Array::from_iter_values(rows.clone())),
+            Arc::new(Float64Array::from_iter_values(rows.clone().map(|row| row as f64 / 4.0))),
+            Arc::new(Int32Array::from_iter_values(rows.clone().map(|row| -row as i32))),
+            Arc::new(Int16Array::from_iter_values(rows.clone().map(|row| row as i16))),
+            Arc::new(Int8Array::from_iter_values(rows.clone().map(|row| row as i8))),
+            Arc::new(BooleanArray::from_iter(rows.clone().map(|row| Some(row % 3 == 0)))),
+            Arc::new(
+                Decimal128Array::from_iter_values(rows.clone().map(|row| i128::from(row) << 60))
+                    .with_precision_and_scale(38, 3)
+                    .unwrap(),
+            ),
+            Arc::new(Decimal256Array::from_iter_values(rows.clone().map(i256::from))),
+            fixed(1),
+            fixed(3),
+            fixed(24),
+            // Not plain.
+            Arc::new(StringArray::from_iter_values(rows.clone().map(|row| "x".repeat(row as usize % 7)))),
+            Arc::new(Int64Array::from_iter(rows.clone().map(|row| (row % 5 != 0).then_some(row)))),
+        ]
+    }
+
+    fn schema_of(columns: &[ArrayRef]) -> SchemaRef {
+        let fields: Vec<_> = columns.iter().map(|column| Field::new("x", column.data_type().clone(), true)).collect();
+        SchemaRef::from_arrow(&Schema::new(fields).with_metadata([("a".to_owned(), "b".to_owned())])).unwrap()
+    }
+
+    fn rows_of(columns: &[ArrayRef], schema: &SchemaRef, start: usize, count: usize) -> Batch {
+        let columns = columns.iter().map(|column| column.slice(start, count)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let batch = RecordBatch::try_new_with_options(schema.arrow().clone(), columns, &options).unwrap();
+        Batch::from_record_batch(&batch, schema).unwrap()
+    }
+
+    /// What the general path makes of the same entries.
+    fn generally(entries: Entries) -> Vec<RecordBatch> {
+        let mut batches = entries.batches().unwrap();
+        let mut made = Vec::new();
+        loop {
+            let run = batches.gather();
+            if run.rows == 0 {
+                return made;
+            }
+            let parts = &batches.parts.as_slice()[..run.count];
+            match batches.join_any(parts).unwrap() {
+                Some(batch) => made.push(batch.to_record_batch().unwrap()),
+                None => {
+                    for part in parts.iter().filter(|part| part.rows() > 0) {
+                        let rows = part.batch.to_record_batch().unwrap();
+                        let batch = batches.finish(std::iter::once((part.key, rows.num_rows())), &rows).unwrap();
+                        made.push(batch.to_record_batch().unwrap());
+                    }
+                }
+            }
+            batches.parts.nth(run.count - 1);
+        }
+    }
+
+    fn streamed(entries: Entries) -> (SchemaRef, Vec<RecordBatch>) {
+        let mut stream = entries.export().unwrap();
+        // SAFETY: made just now.
+        let (schema, batches) = unsafe { import_stream(&mut stream) }.unwrap();
+        let rust = |batch: &Batch| {
+            // By way of C, so that what is exported is read.
+            let mut array: ArrowArray = batch.export();
+            // SAFETY: exported just now.
+            let read = unsafe { Batch::import(&mut array, batch.schema(), true) }.unwrap();
+            let read = read.to_record_batch().unwrap();
+            assert_eq!(read, batch.to_record_batch().unwrap());
+            read
+        };
+        let batches = batches.iter().map(rust).collect();
+        (schema, batches)
+    }
+
+    /// Lengths of keys, and the chunks under them: where in the pool they begin, and their rows.
+    fn values() -> impl Strategy<Value = Vec<(usize, Vec<(usize, usize)>)>> {
+        let rows = prop_oneof![Just(1_usize), 0..70_usize];
+        prop::collection::vec((1..40_usize, prop::collection::vec((0..500_usize, rows), 1..4)), 0..200)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn plain_parts_join_as_all_others_do(
+            chosen in prop::collection::vec(0..13_usize, 0..6),
+            only_plain in any::<bool>(),
+            values in values(),
+            one_object in any::<bool>(),
+        ) {
+            let pool = pool();
+            let plain = |index: &usize| if only_plain { index % 11 } else { *index };
+            let columns: Vec<ArrayRef> = chosen.iter().map(plain).map(|index| pool[index].clone()).collect();
+            let shared = schema_of(&columns);
+            let entries = || {
+                let mut entries = Entries::new(None);
+                for (index, (key_length, chunks)) in values.iter().enumerate() {
+                    let schema = if one_object { shared.clone() } else { schema_of(&columns) };
+                    let chunks = chunks.iter().map(|(start, count)| rows_of(&columns, &schema, *start, *count));
+                    let value = stm::Value::from_chunks(chunks).unwrap().unwrap();
+                    entries.push(&vec![index as u8; *key_length], &value);
+                }
+                entries
+            };
+            let (schema, found) = streamed(entries());
+            let expected = generally(entries());
+            prop_assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(&expected) {
+                prop_assert_eq!(found, expected);
+            }
+            if !values.is_empty() {
+                prop_assert_eq!(&schema, &shared.with_key().unwrap());
+            }
+            let rows: usize = values.iter().flat_map(|(_, chunks)| chunks).map(|(_, count)| count).sum();
+            prop_assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), rows);
+        }
+    }
+
+    #[test]
+    fn many_plain_parts_make_large_batches() {
+        let columns = vec![pool()[7].clone(), pool()[5].clone(), pool()[0].clone()];
+        let schema = schema_of(&columns);
+        let entries = || {
+            let mut entries = Entries::new(None);
+            for number in 0..3000_usize {
+                let value = rows_of(&columns, &schema, number % 500, 90);
+                entries.push(format!("{number:0300}").as_bytes(), &value.into());
+            }
+            entries
+        };
+        let (_, found) = streamed(entries());
+        // 16 MiB hold so many keys of 300 bytes, and no value is split.
+        let sizes: Vec<usize> = found.iter().map(RecordBatch::num_rows).collect();
+        assert_eq!(sizes, [55_890, 55_890, 55_890, 55_890, 46_440]);
+        let schema = found[0].schema();
+        assert_eq!(concat_batches(&schema, &found).unwrap(), concat_batches(&schema, &generally(entries())).unwrap());
+    }
+
+    #[test]
+    fn long_keys_of_plain_values_are_sliced() {
+        let columns = vec![pool()[0].clone()];
+        let schema = schema_of(&columns);
+        let mut entries = Entries::new(None);
+        let key = vec![7; 65_536];
+        for _ in 0..2 {
+            entries.push(&key, &rows_of(&columns, &schema, 0, 300).into());
+            entries.push(&key, &rows_of(&columns, &schema, 0, 0).into());
+        }
+        let (_, found) = streamed(entries);
+        assert_eq!(found.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [256, 44, 256, 44]);
+    }
+
+    #[test]
+    fn scans_of_a_transaction_are_streamed_in_order() {
+        let columns = vec![pool()[0].clone(), pool()[5].clone()];
+        let schema = schema_of(&columns);
+        let manager = stm::TransactionManager::<Batch>::new(stm::Options::default());
+        let mut writer = manager.begin(&stm::TransactionOptions::default());
+        for number in 0..300_usize {
+            writer.put(format!("{number:03}").as_bytes(), rows_of(&columns, &schema, number, number % 3)).unwrap();
+            if number % 7 == 0 {
+                writer.append(format!("{number:03}").as_bytes(), rows_of(&columns, &schema, number, 2)).unwrap();
+            }
+        }
+        writer.commit().unwrap();
+        for direction in [stm::Direction::Forward, stm::Direction::Reverse] {
+            for limit in [None, Some(1), Some(57), Some(1000)] {
+                let mut reader = manager.begin(&stm::TransactionOptions::default());
+                let range = || stm::KeyRange::prefix(b"1");
+                let entries = |reader: &mut stm::Transaction<Batch>| {
+                    let mut entries = Entries::new(limit);
+                    reader.scan_with(range(), direction, limit, |key, value| entries.push(key, value)).unwrap();
+                    entries
+                };
+                let (_, found) = streamed(entries(&mut reader));
+                assert_eq!(found, generally(entries(&mut reader)));
+                let mut expected = Vec::new();
+                for (key, value) in reader.scan(range(), direction, limit).unwrap() {
+                    let rows: usize = value.chunks().iter().map(|chunk| chunk.rows() as usize).sum();
+                    expected.extend(std::iter::repeat_n(key, rows));
+                }
+                let keys: Vec<Vec<u8>> = found
+                    .iter()
+                    .flat_map(|batch| {
+                        let keys = batch.column(0).as_any().downcast_ref::<BinaryArray>().unwrap();
+                        keys.iter().map(|key| key.unwrap().to_vec()).collect::<Vec<_>>()
+                    })
+                    .collect();
+                assert_eq!(keys, expected, "{direction:?} {limit:?}");
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::handle::borrow;
 use super::key::{key, limit, prefix, range};
 use super::options::conflict_resolution;
 use super::out::{clear, clear_handle, given, require, take, write_if};
-use super::scan_stream;
+use super::scan_stream::Entries;
 use super::schema::khonsu_schema;
 use super::status::khonsu_status;
 use super::txn_cell::{self, Entered, TransactionCell, enter};
@@ -722,8 +722,10 @@ pub unsafe extern "C" fn khonsu_txn_scan_stream(
             let range = range(start, start_len, end, end_len)?;
             let direction = cursor::direction(direction)?;
             on(txn, |transaction| {
-                let entries = transaction.scan(range, direction, self::limit(limit))?;
-                let stream = scan_stream::export(entries)?;
+                let limit = self::limit(limit);
+                let mut entries = Entries::new(limit);
+                transaction.scan_with(range, direction, limit, |key, value| entries.push(key, value))?;
+                let stream = entries.export()?;
                 write_if(out_stream, || stream);
                 Ok(khonsu_status::Ok)
             })

@@ -32,7 +32,9 @@ pub(crate) struct PlannedWrite<'a, C> {
 
 /// Looks at somebody else's unfinished installation that are waited through, times two a restart, before it is aborted.
 const PATIENCE: u32 = 64;
-const MOST_DOUBLINGS: u32 = 10;
+/// Restarts after which it is left to the caller to try again: a very large transaction may need a reservation, which a
+/// rerun gives it, to get its installation done among many small ones.
+const MOST_RESTARTS: u32 = 12;
 
 /// What came of installing one write.
 enum Installed {
@@ -68,7 +70,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
             self.word.keep_later(self.snapshot);
         }
 
-        for restarts in 0_u32.. {
+        for restarts in 0..MOST_RESTARTS {
             let mut installation =
                 Installation::new(self.snapshot, footprint.clone(), writes.len(), self.guard, &self.database.meters);
             match self.install(&mut installation, &mut records, restarts) {
@@ -92,7 +94,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
             }
             match self.settle(descriptor) {
                 Ok(version) => {
-                    self.note_superseded(&installation, version);
+                    self.note_superseded(&installation);
                     return Ok(version);
                 }
                 Err(conflicts) => {
@@ -102,7 +104,9 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 }
             }
         }
-        unreachable!("the restarts are counted for patience only")
+        self.reclaim_unused(&records);
+        let crowded = writes.first().map(|write| write.conflict(0));
+        Err(Error::Conflict(crowded.into_iter().collect()))
     }
 
     /// Installs all writes. False: somebody has aborted this attempt.
@@ -187,7 +191,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
     fn contend(&self, other: &'g Descriptor<C>, restarts: u32) {
         match other.phase() {
             Phase::Installing => {
-                let patience = PATIENCE << restarts.min(MOST_DOUBLINGS);
+                let patience = PATIENCE << restarts;
                 for _ in 0..patience {
                     std::hint::spin_loop();
                     if other.phase() != Phase::Installing {
@@ -240,10 +244,10 @@ impl<'g, C: Chunk> Committer<'g, C> {
     }
 
     /// Queues the records of which this commit has made older versions, or all, superfluous.
-    fn note_superseded(&self, installation: &Installation<'g, C>, version: u64) {
+    fn note_superseded(&self, installation: &Installation<'g, C>) {
         for (record, installed) in installation.installed() {
             if installed.value().is_none() || installed.older(self.guard).is_some() {
-                self.database.reclaimer.note(record, version, self.guard);
+                self.database.reclaimer.note(record, self.guard);
             }
         }
     }
@@ -252,7 +256,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
     fn reclaim_unused(&self, records: &[(&PlannedWrite<'_, C>, &'g Record<C>)]) {
         for (_, record) in records {
             if matches!(record.head(self.guard), Head::Empty) {
-                self.database.reclaimer.note(record, 0, self.guard);
+                self.database.reclaimer.note(record, self.guard);
             }
         }
     }
@@ -262,12 +266,11 @@ impl<C> PlannedWrite<'_, C> {
     /// The conflict with the newest committed version of the key, if it is one.
     fn conflict_with(&self, version: u64) -> Option<Conflict> {
         let blind_append = matches!(self.operation, Operation::Append(_)) && self.resolution.is_some();
-        (version > self.basis && !blind_append).then(|| Conflict {
-            kind: ConflictKind::WriteWrite,
-            key: self.key.to_vec(),
-            range: None,
-            version,
-        })
+        (version > self.basis && !blind_append).then(|| self.conflict(version))
+    }
+
+    fn conflict(&self, version: u64) -> Conflict {
+        Conflict { kind: ConflictKind::WriteWrite, key: self.key.to_vec(), range: None, version }
     }
 
     /// Whether a conflict of this write aborts the transaction.

@@ -108,11 +108,19 @@ impl<C: Chunk> Cursor<C> {
                     Direction::Reverse => committed.cmp(own),
                 },
             };
-            let base = if own_position.is_lt() { None } else { self.ahead.pop_front() };
-            let (key, value) = match (own.filter(|_| own_position.is_le()), base) {
-                (None, Some((key, value))) => (key, Some(value)),
-                (Some((key, entry)), base) => (key, own_value(&parts, entry, base.map(|(_, value)| value))?),
-                (None, None) => continue,
+            let (key, value) = match own.filter(|_| own_position.is_le()) {
+                Some((key, entry)) => {
+                    let committed = self.ahead.front().filter(|_| own_position.is_eq());
+                    let value = own_value(&parts, entry, committed.map(|(_, value)| value))?;
+                    if own_position.is_eq() {
+                        self.ahead.pop_front();
+                    }
+                    (key, value)
+                }
+                None => match self.ahead.pop_front() {
+                    Some((key, value)) => (key, Some(value)),
+                    None => continue,
+                },
             };
             self.track(&mut parts, Some(&key));
             self.passed = Some(key.clone());
@@ -212,11 +220,11 @@ impl<C: Chunk> Cursor<C> {
 fn own_value<C: Chunk>(
     parts: &ScanParts<'_, C>,
     entry: usize,
-    committed: Option<Value<C>>,
+    committed: Option<&Value<C>>,
 ) -> Result<Option<Value<C>>, Error> {
     let write = parts.context.set.entries[entry].write.as_ref();
     Ok(match (write.map(|write| &write.operation), committed) {
-        (None, committed) => committed,
+        (None, committed) => committed.cloned(),
         (Some(Operation::Put(value)), _) => Some(value.clone()),
         (Some(Operation::Delete), _) => None,
         (Some(Operation::Append(rows)), None) => Some(rows.clone()),

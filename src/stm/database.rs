@@ -26,20 +26,22 @@ pub(crate) struct Context<C> {
     pub set: WorkingSet<C>,
     /// What the last scan of the snapshots found.
     pub live: LiveSnapshots,
-    /// Bytes committed from this slot since then.
-    pub written_since_scan: u64,
+    /// Writes and bytes committed from this slot since it last reclaimed.
+    pub noted: usize,
+    pub written: u64,
 }
 
 pub(crate) type DatabasePool<C> = Pool<Context<C>, Database<C>>;
 
 impl<C: Send + Sync + 'static> Database<C> {
     pub fn new(options: Options) -> Self {
+        let buffer = TxnBuffer::new();
         Database {
             options,
             clock: Clock::new(),
-            buffer: TxnBuffer::new(),
             reclaimer: Reclaimer::new(),
-            reservations: Reservations::new(),
+            reservations: Reservations::new(buffer.collector()),
+            buffer,
             meters: Meters::default(),
         }
     }
@@ -49,7 +51,8 @@ impl<C: Send + Sync + 'static> Database<C> {
             participant: self.buffer.participant(),
             set: WorkingSet::new(),
             live: LiveSnapshots::unknown(),
-            written_since_scan: 0,
+            noted: 0,
+            written: 0,
         }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Meters {
 struct Shard {
     live_bytes: AtomicU64,
     versions: AtomicU64,
+    retired: AtomicU64,
     commits: AtomicU64,
     rollbacks: AtomicU64,
     retries: AtomicU64,
@@ -69,6 +70,7 @@ impl Meters {
     pub fn version_retired(&self, bytes: u64) {
         let shard = self.shard();
         shard.versions.fetch_sub(1, Ordering::Relaxed);
+        shard.retired.fetch_add(1, Ordering::Relaxed);
         shard.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
@@ -99,6 +101,11 @@ impl Meters {
 
     pub fn versions(&self) -> u64 {
         (self.sum(|shard| &shard.versions) as i64).max(0) as u64
+    }
+
+    /// Versions that were handed to the collector.
+    pub fn retired(&self) -> u64 {
+        self.sum(|shard| &shard.retired)
     }
 
     pub fn commits(&self) -> u64 {

@@ -1,129 +1,142 @@
 //! Reclamation of what no snapshot can see any more.
 //!
-//! Committers queue each record of which they made an older version superfluous, and on each commit look at a few
-//! records of the queue. A record whose versions some snapshot still needs goes to a second queue, which is looked
-//! at only when the oldest snapshot has moved: so the work stays in proportion to the commits, and a long reader costs
-//! each key the one version that it can see, not the key's history.
+//! Committers note each record of which they made an older version superfluous, and after every few dozens of such
+//! notes, or many bytes, look at the snapshots and at twice as many noted records as they have noted themselves: so the work
+//! stays in proportion to the writes, and the notes do not pile up. A record whose versions some snapshot still needs
+//! waits until the oldest snapshot has moved; so a long reader costs each key the one version that it can see, not the
+//! key's history.
 
 use crossbeam_epoch::Guard;
-use crossbeam_queue::SegQueue;
 
-use super::database::Database;
-use super::memory::{Record, RecordRef, Residue, SlotWord};
+use super::database::{Context, Database, DatabasePool};
+use super::memory::{Record, RecordRef, Residue, Stack, Taken};
 use super::snapshot::LiveSnapshots;
 use super::sync::{AtomicU64, Ordering};
 
 /// Bits of `Record::queued`.
-const IN_FRESH: u8 = 1;
-const IN_WAITING: u8 = 2;
+const NOTED: u8 = 1;
+const WAITING: u8 = 2;
 
-/// Commits after which the snapshots are looked at again, at least; more where there are many.
-const SCAN_INTERVAL: u64 = 64;
-
-/// Bytes after which they are looked at again in any case.
-const SCAN_BYTES: u64 = 256 * 1024;
+/// Notes of one context after which it reclaims.
+const NOTES: usize = 64;
+/// Bytes committed from one context after which it reclaims in any case.
+const BYTES: u64 = 256 * 1024;
+/// Retired objects that one flush of the collector frees, about.
+const FREED_BY_A_FLUSH: u64 = 256;
 
 pub(crate) struct Reclaimer<C> {
-    /// Records with a superseded version, about in the order of the superseding versions.
-    fresh: SegQueue<(u64, RecordRef<C>)>,
+    /// Records with a superseded version.
+    noted: Stack<RecordRef<C>>,
+    /// Noted records that were taken and not looked at.
+    noted_before: Stack<RecordRef<C>>,
     /// Records of which a snapshot still sees more than the newest version.
-    waiting: SegQueue<RecordRef<C>>,
-    /// The version of a fresh record that came too early: until the bound of the snapshots has passed it, others would, too.
-    due: AtomicU64,
-    /// The floor of the snapshots when `waiting` was last gone through.
+    waiting: Stack<RecordRef<C>>,
+    /// Those among them that it is time to look at again.
+    due: Stack<RecordRef<C>>,
+    /// The floor of the snapshots when the waiting were last found due.
     waited_for: AtomicU64,
+    /// Versions that had been retired when the collector was last drained.
+    drained: AtomicU64,
 }
 
 impl<C: Send + Sync + 'static> Reclaimer<C> {
     pub fn new() -> Self {
         Reclaimer {
-            fresh: SegQueue::new(),
-            waiting: SegQueue::new(),
-            due: AtomicU64::new(0),
+            noted: Stack::new(),
+            noted_before: Stack::new(),
+            waiting: Stack::new(),
+            due: Stack::new(),
             waited_for: AtomicU64::new(0),
+            drained: AtomicU64::new(0),
         }
     }
 
-    /// Notes that a record has something to reclaim once all see `version`.
-    pub fn note(&self, record: &Record<C>, version: u64, guard: &Guard) {
-        // AcqRel pairs the bit with itself: who finds it set leaves the work to a pop that clears it later and then sees
+    /// Notes that a record has something to reclaim.
+    pub fn note(&self, record: &Record<C>, guard: &Guard) {
+        // AcqRel pairs the bit with itself: who finds it set leaves the work to whoever clears it later, and then sees
         // this commit's version.
-        if record.queued.fetch_or(IN_FRESH, Ordering::AcqRel) & IN_FRESH == 0 {
-            self.fresh.push((version, record.share(guard)));
+        if record.queued.fetch_or(NOTED, Ordering::AcqRel) & NOTED == 0 {
+            self.noted.push(record.share(guard));
         }
     }
 }
 
 impl<C: Send + Sync + 'static> Database<C> {
-    /// Whether enough has happened since the snapshots were last looked at.
-    pub fn is_worth_a_scan(&self, live: &LiveSnapshots, written: u64, slots: usize) -> bool {
-        written >= SCAN_BYTES || self.clock.now() - live.bound() >= SCAN_INTERVAL.max(slots as u64)
-    }
-
-    /// Reclaims what it can of at most `budget` records.
-    pub fn reclaim(&self, live: &LiveSnapshots, budget: usize, guard: &Guard) {
-        let reclaimer = &self.reclaimer;
-        let mut left = budget;
-        // Relaxed: a hint, too.
-        while left > 0
-            && live.bound() >= reclaimer.due.load(Ordering::Relaxed)
-            && let Some((version, record)) = reclaimer.fresh.pop()
-        {
-            left -= 1;
-            if version > live.bound() {
-                // Later than what is known of the snapshots, as are those behind it: not yet.
-                reclaimer.due.store(version, Ordering::Relaxed);
-                reclaimer.fresh.push((version, record));
-                break;
-            }
-            // AcqRel: see `note`.
-            record.queued.fetch_and(!IN_FRESH, Ordering::AcqRel);
-            self.reclaim_record(record, live, guard);
-        }
-
-        // Relaxed: a hint. Who passes a floor on moves everything that waited for it, once around.
-        let waited_for = reclaimer.waited_for.load(Ordering::Relaxed);
-        let floor = live.floor();
-        if floor <= waited_for {
+    /// Reclaims after a commit of so many writes and bytes, if enough has come together. Nobody must be pinned by the
+    /// caller.
+    pub fn reclaim_after(&self, writes: usize, bytes: u64, context: &mut Context<C>, pool: &DatabasePool<C>) {
+        context.noted += writes;
+        context.written += bytes;
+        if context.noted < NOTES && context.written < BYTES {
             return;
         }
-        let mut around = reclaimer.waiting.len();
-        while left > 0 && around > 0 {
-            let Some(record) = reclaimer.waiting.pop() else {
-                break;
-            };
-            (left, around) = (left - 1, around - 1);
-            record.queued.fetch_and(!IN_WAITING, Ordering::AcqRel);
-            self.reclaim_record(record, live, guard);
+        let budget = 2 * context.noted + NOTES;
+        (context.noted, context.written) = (0, 0);
+        context.live.scan(&self.clock, pool.words());
+        let retired = self.reclaim(&context.live, budget, &context.participant.pin());
+        // The collector frees a bounded number of objects at a time, so it must be asked in proportion.
+        for _ in 0..=retired as u64 / FREED_BY_A_FLUSH {
+            context.participant.pin().flush();
         }
-        if around == 0 {
-            reclaimer.waited_for.fetch_max(floor, Ordering::Relaxed);
+    }
+
+    /// Reclaims all that can be reclaimed now, and frees it if no other thread is in the midst of a call.
+    pub fn reclaim_all(&self, context: &mut Context<C>, pool: &DatabasePool<C>) {
+        context.live.scan(&self.clock, pool.words());
+        self.reclaimer.waited_for.store(0, Ordering::Relaxed);
+        self.reclaim(&context.live, usize::MAX, &context.participant.pin());
+        pool.visit_free(|context| context.participant.pin().flush());
+        // Two steps of the collector's epoch make what was retired free to go; each flush is one, if nobody is pinned.
+        let retired = self.meters.retired();
+        let before = self.reclaimer.drained.swap(retired, Ordering::Relaxed);
+        for _ in 0..3 + retired.saturating_sub(before) / FREED_BY_A_FLUSH {
+            context.participant.pin().flush();
         }
+    }
+
+    /// Looks at no more than `budget` noted and as many waiting records. Gives how many it has looked at.
+    fn reclaim(&self, live: &LiveSnapshots, budget: usize, guard: &Guard) -> usize {
+        let Reclaimer { noted, noted_before, waiting, due, waited_for, .. } = &self.reclaimer;
+        let mut looked_at = 0;
+        let mut look_at = |from: &Stack<_>, keep_in: &Stack<_>, bit: u8, budget: usize| {
+            let mut taken: Taken<RecordRef<C>> = from.take();
+            for record in taken.by_ref().take(budget) {
+                looked_at += 1;
+                // AcqRel: see `note`.
+                record.queued.fetch_and(!bit, Ordering::AcqRel);
+                self.reclaim_record(record, live, guard);
+            }
+            keep_in.give_back(taken);
+            looked_at
+        };
+        let before = look_at(noted_before, noted_before, NOTED, budget);
+        look_at(noted, noted_before, NOTED, budget - before);
+
+        // Relaxed: a hint. Whoever moves it on finds due what has waited until then.
+        let floor = live.floor();
+        if floor > waited_for.load(Ordering::Relaxed) && waited_for.fetch_max(floor, Ordering::Relaxed) < floor {
+            due.give_back(waiting.take());
+        }
+        look_at(due, due, WAITING, budget)
     }
 
     fn reclaim_record(&self, record: RecordRef<C>, live: &LiveSnapshots, guard: &Guard) {
         match record.trim(live, guard, &self.meters) {
             Residue::Newest => {}
             Residue::Sealed => self.buffer.remove(&record, guard),
-            Residue::Needed | Residue::Busy => {
-                if record.queued.fetch_or(IN_WAITING, Ordering::AcqRel) & IN_WAITING == 0 {
+            // Whoever is busy with it may not know of the snapshots that are known here.
+            Residue::Busy => self.note_again(record),
+            Residue::Needed => {
+                if record.queued.fetch_or(WAITING, Ordering::AcqRel) & WAITING == 0 {
                     self.reclaimer.waiting.push(record);
                 }
             }
         }
     }
 
-    /// Reclaims all that can be reclaimed now.
-    pub fn reclaim_all<'a>(
-        &self,
-        live: &mut LiveSnapshots,
-        words: impl FnOnce() -> Box<dyn Iterator<Item = &'a SlotWord> + 'a>,
-        guard: &Guard,
-    ) {
-        live.scan(&self.clock, words);
-        self.reclaimer.waited_for.store(0, Ordering::Relaxed);
-        let queued = self.reclaimer.fresh.len() + self.reclaimer.waiting.len();
-        self.reclaim(live, queued * 2, guard);
-        guard.flush();
+    fn note_again(&self, record: RecordRef<C>) {
+        if record.queued.fetch_or(NOTED, Ordering::AcqRel) & NOTED == 0 {
+            self.reclaimer.noted.push(record);
+        }
     }
 }

@@ -4,9 +4,11 @@
 //! commits of others that write there fail with a conflict and back off, instead of overtaking it once more. Nobody
 //! waits: a holder that never comes back costs the others its expiry at most. Among holders the oldest goes first.
 
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use crossbeam_skiplist::SkipMap;
+use crossbeam_epoch::{Collector, Guard};
+use crossbeam_skiplist::base::{Entry, SkipList};
 
 use super::key::{KeyBytes, KeyRange};
 use super::sync::{AtomicU64, AtomicUsize, Ordering};
@@ -19,7 +21,7 @@ const ATTEMPTS: u32 = 4;
 
 pub(crate) struct Reservations {
     /// By priority (lower goes first) and number; entries are inserted once and removed.
-    held: SkipMap<(u64, u64), Reservation>,
+    held: SkipList<(u64, u64), Reservation>,
     /// Entries of `held`, so that committers need one load where there are none.
     count: AtomicUsize,
     next: AtomicU64,
@@ -39,8 +41,8 @@ impl Reservation {
 }
 
 impl Reservations {
-    pub fn new() -> Self {
-        Reservations { held: SkipMap::new(), count: AtomicUsize::new(0), next: AtomicU64::new(0) }
+    pub fn new(collector: Collector) -> Self {
+        Reservations { held: SkipList::new(collector), count: AtomicUsize::new(0), next: AtomicU64::new(0) }
     }
 
     /// A priority that goes behind all earlier ones.
@@ -51,28 +53,34 @@ impl Reservations {
     /// Reserves keys and ranges; what `priority` has reserved before goes.
     ///
     /// `took` is how long the failed attempt took.
-    pub fn hold(&self, priority: u64, mut keys: Vec<KeyBytes>, ranges: Vec<KeyRange>, took: Duration) {
+    pub fn hold(&self, priority: u64, mut keys: Vec<KeyBytes>, ranges: Vec<KeyRange>, took: Duration, guard: &Guard) {
         let expiry = took.saturating_mul(ATTEMPTS).clamp(EXPIRY, LONGEST_EXPIRY);
         keys.sort_unstable();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let reservation = Reservation { keys, ranges, expires: Instant::now() + expiry };
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.held.insert((priority, number), Reservation { keys, ranges, expires: Instant::now() + expiry });
-        self.remove_before(priority, number);
+        self.held.get_or_insert((priority, number), reservation, guard).release(guard);
+        self.remove_before(priority, number, guard);
     }
 
     /// Gives up what `priority` has reserved.
-    pub fn release(&self, priority: u64) {
-        self.remove_before(priority, u64::MAX);
+    pub fn release(&self, priority: u64, guard: &Guard) {
+        self.remove_before(priority, u64::MAX, guard);
     }
 
-    fn remove_before(&self, priority: u64, number: u64) {
-        let mut next = self.held.front();
-        while let Some(entry) = next {
+    fn remove_before(&self, priority: u64, number: u64, guard: &Guard) {
+        let mut next = self.held.lower_bound(Bound::Included(&(priority, 0)), guard);
+        while let Some(entry) = next
+            && *entry.key() < (priority, number)
+        {
             next = entry.next();
-            let (holder, held) = *entry.key();
-            if holder == priority && held < number && entry.remove() {
-                self.count.fetch_sub(1, Ordering::Relaxed);
-            }
+            self.remove(&entry);
+        }
+    }
+
+    fn remove(&self, entry: &Entry<'_, '_, (u64, u64), Reservation>) {
+        if entry.remove() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -81,24 +89,23 @@ impl Reservations {
         &self,
         priority: Option<u64>,
         keys: impl Fn() -> Box<dyn Iterator<Item = &'k [u8]> + 'k>,
+        guard: &Guard,
     ) -> Option<&'k [u8]> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let now = Instant::now();
-        let mut next = self.held.front();
+        let mut next = self.held.front(guard);
         while let Some(entry) = next {
             if priority.is_some_and(|priority| priority <= entry.key().0) {
                 return None;
             }
+            next = entry.next();
             if entry.value().expires <= now {
-                if entry.remove() {
-                    self.count.fetch_sub(1, Ordering::Relaxed);
-                }
+                self.remove(&entry);
             } else if let Some(key) = keys().find(|key| entry.value().covers(key)) {
                 return Some(key);
             }
-            next = entry.next();
         }
         None
     }
@@ -108,39 +115,50 @@ impl Reservations {
 mod tests {
     use super::*;
 
-    fn blocked(reservations: &Reservations, priority: Option<u64>, key: &'static [u8]) -> bool {
-        reservations.blocked(priority, || Box::new(std::iter::once(key))).is_some()
+    fn blocked(reservations: &Reservations, priority: Option<u64>, key: &'static [u8], guard: &Guard) -> bool {
+        reservations.blocked(priority, || Box::new(std::iter::once(key)), guard).is_some()
     }
 
     #[test]
     fn the_oldest_goes_first() {
-        let reservations = Reservations::new();
+        let collector = Collector::new();
+        let handle = collector.register();
+        let guard = handle.pin();
+        let reservations = Reservations::new(collector.clone());
         let (first, second) = (reservations.draw_priority(), reservations.draw_priority());
         reservations.hold(
             second,
             vec![KeyBytes::new(b"b"), KeyBytes::new(b"a")],
             vec![KeyRange::prefix(b"range/")],
             Duration::ZERO,
+            &guard,
         );
-        assert!(blocked(&reservations, None, b"a") && blocked(&reservations, None, b"range/1"));
-        assert!(!blocked(&reservations, None, b"c"));
-        assert!(!blocked(&reservations, Some(first), b"a") && !blocked(&reservations, Some(second), b"a"));
-        reservations.hold(first, vec![KeyBytes::new(b"a")], vec![], Duration::ZERO);
-        assert!(blocked(&reservations, Some(second), b"a") && !blocked(&reservations, Some(first), b"a"));
-        reservations.hold(second, vec![], vec![], Duration::ZERO);
-        assert!(!blocked(&reservations, None, b"b"), "a new reservation replaces the old one");
-        reservations.release(first);
-        reservations.release(second);
-        assert!(!blocked(&reservations, None, b"a"));
+        assert!(blocked(&reservations, None, b"a", &guard) && blocked(&reservations, None, b"range/1", &guard));
+        assert!(!blocked(&reservations, None, b"c", &guard));
+        assert!(
+            !blocked(&reservations, Some(first), b"a", &guard) && !blocked(&reservations, Some(second), b"a", &guard)
+        );
+        reservations.hold(first, vec![KeyBytes::new(b"a")], vec![], Duration::ZERO, &guard);
+        assert!(
+            blocked(&reservations, Some(second), b"a", &guard) && !blocked(&reservations, Some(first), b"a", &guard)
+        );
+        reservations.hold(second, vec![], vec![], Duration::ZERO, &guard);
+        assert!(!blocked(&reservations, None, b"b", &guard), "a new reservation replaces the old one");
+        reservations.release(first, &guard);
+        reservations.release(second, &guard);
+        assert!(!blocked(&reservations, None, b"a", &guard));
         assert_eq!(reservations.count.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn reservations_expire() {
-        let reservations = Reservations::new();
-        reservations.hold(reservations.draw_priority(), vec![KeyBytes::new(b"a")], vec![], Duration::ZERO);
+        let collector = Collector::new();
+        let handle = collector.register();
+        let guard = handle.pin();
+        let reservations = Reservations::new(collector.clone());
+        reservations.hold(reservations.draw_priority(), vec![KeyBytes::new(b"a")], vec![], Duration::ZERO, &guard);
         std::thread::sleep(EXPIRY);
-        assert!(!blocked(&reservations, None, b"a"));
+        assert!(!blocked(&reservations, None, b"a", &guard));
         assert_eq!(reservations.count.load(Ordering::Relaxed), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::database::DatabasePool;
 use super::error::Error;
 use super::options::TransactionOptions;
-use super::transaction::Transaction;
+use super::transaction::{Open, Transaction};
 use super::value::Chunk;
 
 /// Conflicts in a row after which a transaction counts as starving and reserves what it touches.
@@ -89,7 +89,9 @@ impl<C: Chunk> RetryPolicy<C> {
 impl<C: Chunk> Drop for RetryPolicy<C> {
     fn drop(&mut self) {
         if let Some(priority) = self.priority {
-            self.pool.shared().reservations.release(priority);
+            let mut open = Open::new(&self.pool);
+            let (context, pool, _) = open.parts();
+            pool.shared().reservations.release(priority, &context.participant.pin());
         }
     }
 }

@@ -89,11 +89,12 @@ impl LiveSnapshots {
         LiveSnapshots { exact: Vec::new(), from_here_on: 0, floor: 0, bound: 0 }
     }
 
-    pub fn scan<'a>(&mut self, clock: &Clock, words: impl FnOnce() -> Box<dyn Iterator<Item = &'a SlotWord> + 'a>) {
+    /// Reads `words`, which must be a lazy look at all slots: the clock is read before it.
+    pub fn scan<'a>(&mut self, clock: &Clock, words: impl IntoIterator<Item = &'a SlotWord>) {
         self.bound = clock.now();
         (self.from_here_on, self.floor) = (self.bound, self.bound);
         self.exact.clear();
-        for word in words() {
+        for word in words {
             let word = word.0.load(Ordering::SeqCst);
             if word == 0 {
                 continue;
@@ -110,6 +111,7 @@ impl LiveSnapshots {
         self.exact.dedup();
     }
 
+    /// The newest version when the snapshots were looked at.
     pub fn bound(&self) -> u64 {
         self.bound
     }
@@ -136,7 +138,7 @@ mod tests {
 
     fn scan(clock: &Clock, words: &[SlotWord]) -> LiveSnapshots {
         let mut live = LiveSnapshots::unknown();
-        live.scan(clock, || Box::new(words.iter()));
+        live.scan(clock, words);
         live
     }
 

@@ -15,7 +15,7 @@ use super::memory::{Claim, SlotWord};
 use super::options::{Direction, IsolationLevel, TransactionOptions};
 use super::sync::{AtomicU64, Ordering};
 use super::value::{Chunk, Value};
-use super::working_set::{Operation, WorkingSet, Write};
+use super::working_set::{Entry, Operation, WorkingSet, Write};
 
 const ENDED: Error = Error::InvalidState("transaction: it has ended");
 
@@ -133,7 +133,7 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// Those of [`get`](Transaction::get).
-    pub fn get_with<T>(&mut self, key: &[u8], visit: impl FnOnce(Option<&Value<C>>) -> T) -> Result<T, Error> {
+    pub(crate) fn get_with<T>(&mut self, key: &[u8], visit: impl FnOnce(Option<&Value<C>>) -> T) -> Result<T, Error> {
         let settings = self.settings;
         let snapshot = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
@@ -143,8 +143,12 @@ impl<C: Chunk> Transaction<C> {
         let mut appended = None;
         if context.set.writes > 0
             && let Some(entry) = context.set.position(hash, key)
-            && let Some(write) = &context.set.entries[entry].write
+            && let Entry { write: Some(write), read_at, .. } = &mut context.set.entries[entry]
         {
+            // What follows from the write that was read must not outlive it: no resolution may drop or change it.
+            if settings.isolation == IsolationLevel::Serializable {
+                read_at.get_or_insert(snapshot);
+            }
             match &write.operation {
                 Operation::Put(value) => return Ok(visit(Some(value))),
                 Operation::Delete => return Ok(visit(None)),
@@ -214,11 +218,10 @@ impl<C: Chunk> Transaction<C> {
         settings.check_writable()?;
         check_key(key)?;
         let database = pool.shared();
-        let set = &mut context.set;
-        let entry = set.entry(database.buffer.hash(key), key);
-        let write = set.compose(entry, operation)?;
-        let staged = set.staged_bytes_with(entry, &write);
-        if staged > set.staged_bytes {
+        let entry = context.set.entry(database.buffer.hash(key), key);
+        let write = context.set.compose(entry, operation)?;
+        let staged = context.set.staged_bytes_with(entry, &write);
+        if staged > context.set.staged_bytes {
             within(settings.max_bytes, staged, "bytes staged by the transaction")?;
             if let limit @ Some(_) = database.options.max_total_bytes {
                 let check = || {
@@ -227,13 +230,12 @@ impl<C: Chunk> Transaction<C> {
                 };
                 if check().is_err() {
                     // Some of them may be held by versions that nobody can see any more.
-                    let words = || -> Box<dyn Iterator<Item = &SlotWord>> { Box::new(pool.words()) };
-                    database.reclaim_all(&mut context.live, words, &context.participant.pin());
+                    database.reclaim_all(context, pool);
                     check()?;
                 }
             }
         }
-        set.stage(entry, Some(write));
+        context.set.stage(entry, Some(write));
         Ok(())
     }
 
@@ -292,7 +294,7 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// Those of [`get`](Transaction::get); some entries may have been visited then.
-    pub fn scan_with(
+    pub(crate) fn scan_with(
         &mut self,
         range: KeyRange,
         direction: Direction,
@@ -391,7 +393,7 @@ impl<C: Chunk> Transaction<C> {
             Ok(_) => meters.committed(),
             Err(Error::Conflict(conflicts)) => {
                 conflicts.first().into_iter().for_each(|conflict| meters.conflicted(conflict.kind));
-                self.settings.reserve(&context.set, pool.shared());
+                self.settings.reserve(context, pool.shared());
             }
             Err(_) => meters.rolled_back(),
         }
@@ -406,7 +408,7 @@ impl<C: Chunk> Transaction<C> {
         let mut open = self.open.take().ok_or(ENDED)?;
         let (context, pool, _) = open.parts();
         pool.shared().meters.rolled_back();
-        self.settings.reserve(&context.set, pool.shared());
+        self.settings.reserve(context, pool.shared());
         Ok(())
     }
 
@@ -469,7 +471,8 @@ impl Settings {
         let set = &context.set;
         let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
         let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
-        if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys) {
+        let guard = context.participant.pin();
+        if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys, &guard) {
             return Err(Error::Conflict(vec![Conflict {
                 kind: ConflictKind::Prepared,
                 key: key.to_vec(),
@@ -492,26 +495,21 @@ impl Settings {
             }
         }));
 
-        let guard = context.participant.pin();
         let committed = Committer { database, guard: &guard, word, snapshot }.commit(&writes, footprint);
         word.clear();
-        let budget = 2 + 2 * writes.len();
-        let words = || -> Box<dyn Iterator<Item = &SlotWord>> { Box::new(pool.words()) };
-        context.written_since_scan += set.staged_bytes;
-        if database.is_worth_a_scan(&context.live, context.written_since_scan, pool.len()) {
-            context.live.scan(&database.clock, words);
-            context.written_since_scan = 0;
-        }
-        database.reclaim(&context.live, budget, &guard);
+        let (count, bytes) = (writes.len(), set.staged_bytes);
+        drop(guard);
+        database.reclaim_after(count, bytes, context, pool);
         committed
     }
 
     /// Reserves what a starving transaction has touched in vain.
-    fn reserve<C: Chunk>(&self, set: &WorkingSet<C>, database: &Database<C>) {
+    fn reserve<C: Chunk>(&self, context: &Context<C>, database: &Database<C>) {
         if let Some((priority, began)) = self.priority {
+            let set = &context.set;
             let keys = set.entries.iter().map(|entry| entry.key.clone()).collect();
             let ranges = set.ranges.iter().map(|(range, _)| range.clone()).collect();
-            database.reservations.hold(priority, keys, ranges, began.elapsed());
+            database.reservations.hold(priority, keys, ranges, began.elapsed(), &context.participant.pin());
         }
     }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::conflict::ConflictKind;
 use super::database::{Database, DatabasePool};
 use super::error::Error;
-use super::memory::{Pool, SlotWord};
+use super::memory::Pool;
 use super::options::{Options, TransactionOptions};
 use super::retry::RetryPolicy;
-use super::snapshot::LiveSnapshots;
 use super::transaction::{Open, Transaction};
 use super::value::Chunk;
 
@@ -108,14 +107,8 @@ impl<C: Chunk> TransactionManager<C> {
         let mut open = Open::new(&self.pool);
         let (context, pool, _) = open.parts();
         let database = pool.shared();
-        let words = || -> Box<dyn Iterator<Item = &SlotWord>> { Box::new(pool.words()) };
-        let mut live = LiveSnapshots::unknown();
-        database.reclaim_all(&mut live, words, &context.participant.pin());
-        pool.visit_free(|context| context.participant.pin().flush());
-        // Each lets the collector's epoch take a step, if nobody is pinned; what was retired is freed after two.
-        for _ in 0..3 {
-            context.participant.pin().flush();
-        }
+        database.reclaim_all(context, pool);
+        let live = &context.live;
         let meters = &database.meters;
         Stats {
             keys: database.buffer.len() as u64,

@@ -24,6 +24,10 @@ impl<C: Send + Sync + 'static> TxnBuffer<C> {
         Participant::new(&self.collector)
     }
 
+    pub fn collector(&self) -> Collector {
+        self.collector.clone()
+    }
+
     pub fn hash(&self, key: &[u8]) -> u64 {
         self.hashes.hash(key)
     }

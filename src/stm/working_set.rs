@@ -23,8 +23,9 @@ pub(crate) struct WorkingSet<C> {
     /// Entries with a write.
     pub writes: usize,
     pub staged_bytes: u64,
-    /// Undo log of the staged writes, while there are savepoints.
+    /// Undo log of the staged writes, while there are savepoints, and the bytes that it holds.
     journal: Vec<Undo<C>>,
+    journal_bytes: u64,
     savepoints: Vec<(u64, usize)>,
     next_savepoint: u64,
 }
@@ -79,6 +80,10 @@ impl<C: Chunk> Operation<C> {
     }
 }
 
+fn bytes_of<C: Chunk>(write: Option<&Write<C>>) -> u64 {
+    write.map_or(0, |write| write.operation.bytes())
+}
+
 impl<C> WorkingSet<C> {
     pub fn new() -> Self {
         WorkingSet {
@@ -89,6 +94,7 @@ impl<C> WorkingSet<C> {
             writes: 0,
             staged_bytes: 0,
             journal: Vec::new(),
+            journal_bytes: 0,
             savepoints: Vec::new(),
             next_savepoint: 1,
         }
@@ -104,7 +110,7 @@ impl<C> WorkingSet<C> {
         self.ranges.clear();
         self.journal.clear();
         self.savepoints.clear();
-        (self.writes, self.staged_bytes, self.next_savepoint) = (0, 0, 1);
+        (self.writes, self.staged_bytes, self.journal_bytes, self.next_savepoint) = (0, 0, 0, 1);
     }
 
     pub fn position(&self, hash: u64, key: &[u8]) -> Option<usize> {
@@ -195,16 +201,17 @@ impl<C: Chunk> WorkingSet<C> {
         })
     }
 
-    /// Bytes that would be staged with `write` in the entry.
+    /// Bytes that would be held with `write` in the entry, those for savepoints included.
     pub fn staged_bytes_with(&self, entry: usize, write: &Write<C>) -> u64 {
-        let before = self.entries[entry].write.as_ref().map_or(0, |write| write.operation.bytes());
-        self.staged_bytes - before + write.operation.bytes()
+        let before = if self.savepoints.is_empty() { bytes_of(self.entries[entry].write.as_ref()) } else { 0 };
+        self.staged_bytes - before + self.journal_bytes + write.operation.bytes()
     }
 
     /// Replaces the staged write of an entry.
     pub fn stage(&mut self, entry: usize, write: Option<Write<C>>) {
         let before = self.replace(entry, write);
         if !self.savepoints.is_empty() {
+            self.journal_bytes += bytes_of(before.as_ref());
             self.journal.push(Undo { entry, before });
         }
     }
@@ -214,8 +221,7 @@ impl<C: Chunk> WorkingSet<C> {
         if let (Some(ordered), Some(_)) = (&mut self.ordered, &write) {
             ordered.insert(entry.key.clone(), number as u32);
         }
-        let bytes = |write: &Option<Write<C>>| write.as_ref().map_or(0, |write| write.operation.bytes());
-        self.staged_bytes = self.staged_bytes + bytes(&write) - bytes(&entry.write);
+        self.staged_bytes = self.staged_bytes + bytes_of(write.as_ref()) - bytes_of(entry.write.as_ref());
         self.writes = self.writes + usize::from(write.is_some()) - usize::from(entry.write.is_some());
         std::mem::replace(&mut entry.write, write)
     }
@@ -239,6 +245,7 @@ impl<C: Chunk> WorkingSet<C> {
         while self.journal.len() > length
             && let Some(undo) = self.journal.pop()
         {
+            self.journal_bytes -= bytes_of(undo.before.as_ref());
             self.replace(undo.entry, undo.before);
         }
         self.savepoints.truncate(position + 1);
@@ -251,6 +258,7 @@ impl<C: Chunk> WorkingSet<C> {
         self.savepoints.truncate(position);
         if self.savepoints.is_empty() {
             self.journal.clear();
+            self.journal_bytes = 0;
         }
         Ok(())
     }

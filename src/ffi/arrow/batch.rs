@@ -163,9 +163,8 @@ impl Batch {
     pub(super) fn content(&self) -> Content<'_> {
         let header = self.header();
         if header.form == Form::Plain {
-            // SAFETY: within the allocation, or at its end.
-            let data = unsafe { self.header.as_ptr().cast::<u8>().add(PLAIN_DATA_AT) };
-            return Content::Plain { layout: self.plain_layout(), rows: usize::from(header.plain_rows), data };
+            let rows = usize::from(header.plain_rows);
+            return Content::Plain { layout: self.plain_layout(), rows, data: self.plain_data() };
         }
         // SAFETY: the allocation has one node for each type of the layout, and behind these as many
         // pointers as the extent says, all written before the batch was handed out.
@@ -184,6 +183,14 @@ impl Batch {
         self.schema().layout().plain().expect("only batches of plain columns are plain")
     }
 
+    /// Where the columns of a plain batch begin.
+    #[inline]
+    pub(super) fn plain_data(&self) -> *const u8 {
+        debug_assert!(self.is_plain());
+        // SAFETY: within the allocation, or at its end: no form is smaller.
+        unsafe { self.header.as_ptr().cast::<u8>().add(PLAIN_DATA_AT) }
+    }
+
     /// The allocation of a plain batch, which is all that it holds.
     fn plain_bytes(&self) -> usize {
         PLAIN_DATA_AT + self.plain_layout().data_bytes(usize::from(self.header().plain_rows))
@@ -195,8 +202,8 @@ impl Batch {
         self.header().form != Form::Kept
     }
 
-    #[cfg(test)]
-    pub(super) fn is_plain(&self) -> bool {
+    /// Whether it is in the plain form.
+    pub(crate) fn is_plain(&self) -> bool {
         self.header().form == Form::Plain
     }
 

@@ -4,7 +4,7 @@ use arrow_schema::{DataType, Fields, IntervalUnit, UnionMode};
 use std::ops::Range;
 
 /// Columns of a batch that may be plain.
-const MAX_PLAIN_COLUMNS: usize = 32;
+pub(super) const MAX_PLAIN_COLUMNS: usize = 32;
 /// Bytes of an element of a column that may be plain.
 const MAX_PLAIN_WIDTH: usize = 32;
 /// Rows of a plain batch: with the widest elements in all columns, sizes stay far from overflow.

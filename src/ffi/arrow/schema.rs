@@ -5,11 +5,11 @@ use super::layout::Layout;
 use super::raw::ArrowSchema;
 use super::{MAX_DEPTH, catch, within};
 use crate::ffi::error::Failure;
-use arrow_schema::Schema;
 use arrow_schema::ffi::FFI_ArrowSchema;
+use arrow_schema::{DataType, Field, Schema};
 use std::ffi::{CStr, c_char};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Types in one schema, nested ones and dictionaries included.
 const MAX_NODES: usize = 65_536;
@@ -29,6 +29,8 @@ struct SchemaParts {
     fields: Vec<FieldForm>,
     /// What the fields' positions point into: strings with their NUL, metadata blocks.
     text: Box<[u8]>,
+    /// The schema with a key in front, once it was asked for.
+    with_key: OnceLock<SchemaRef>,
 }
 
 /// One `ArrowSchema` without its links, which the layout has.
@@ -105,7 +107,29 @@ impl SchemaRef {
         if fields.len() != layout.nodes().len() {
             return Err(refuse("its C form has another shape".to_string()));
         }
-        Ok(SchemaRef(Arc::new(SchemaParts { arrow: schema.clone(), layout, fields, text: text.into_boxed_slice() })))
+        let (arrow, text) = (schema.clone(), text.into_boxed_slice());
+        Ok(SchemaRef(Arc::new(SchemaParts { arrow, layout, fields, text, with_key: OnceLock::new() })))
+    }
+
+    /// The schema with a column of keys, binary and not nullable, in front; made once.
+    pub(crate) fn with_key(&self) -> Result<SchemaRef, Failure> {
+        if let Some(schema) = self.0.with_key.get() {
+            return Ok(schema.clone());
+        }
+        let fields: Vec<_> = std::iter::once(key_field()).chain(self.0.arrow.fields().iter().cloned()).collect();
+        let schema = Schema::new_with_metadata(fields, self.0.arrow.metadata().clone());
+        let schema = SchemaRef::from_arrow(&schema)?;
+        Ok(self.0.with_key.get_or_init(|| schema).clone())
+    }
+
+    /// The schema of the column of keys alone.
+    pub(crate) fn of_key() -> Result<SchemaRef, Failure> {
+        static OF_KEY: OnceLock<SchemaRef> = OnceLock::new();
+        if let Some(schema) = OF_KEY.get() {
+            return Ok(schema.clone());
+        }
+        let schema = SchemaRef::from_arrow(&Schema::new(vec![key_field()]))?;
+        Ok(OF_KEY.get_or_init(|| schema).clone())
     }
 
     /// A struct that holds this schema on its own; it may be released on any thread.
@@ -134,9 +158,14 @@ impl SchemaRef {
     }
 
     /// Whether both are one and the same object, which equality tries first.
-    pub(super) fn is_same_object(&self, other: &SchemaRef) -> bool {
+    #[inline]
+    pub(crate) fn is_same_object(&self, other: &SchemaRef) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+}
+
+fn key_field() -> Arc<Field> {
+    Arc::new(Field::new("key", DataType::Binary, false))
 }
 
 /// Names, types, nullability and metadata are equal.

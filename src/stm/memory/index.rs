@@ -230,9 +230,12 @@ impl<C> HashIndex<C> {
         let order = record_order(hash);
         let new = RecordRef::new(Record::new(key, order)).into_raw();
         let from = self.bucket_for(hash, guard);
+        // Counted before it can be found, and so before it can be removed.
+        let records = self.records.fetch_add(1, Ordering::Relaxed) + 1;
         loop {
             let position = self.search(from, order, key, guard);
             if let Some(record) = position.found {
+                self.records.fetch_sub(1, Ordering::Relaxed);
                 // SAFETY: it was not published; this is its only count.
                 drop(unsafe { RecordRef::from_raw(new) });
                 return record;
@@ -243,7 +246,6 @@ impl<C> HashIndex<C> {
             // Release: publishes the record, for the acquire loads of links.
             let this = new.expose_provenance();
             if position.link.compare_exchange(position.next, this, Ordering::Release, Ordering::Relaxed).is_ok() {
-                let records = self.records.fetch_add(1, Ordering::Relaxed) + 1;
                 let buckets = self.buckets.load(Ordering::Relaxed);
                 if records > buckets && buckets < 1 << (FIRST_SEGMENT_BITS as usize + SEGMENTS - 2) {
                     // Somebody else may double it, too; once is enough.

@@ -27,6 +27,7 @@ mod index;
 mod order;
 mod pool;
 mod record;
+mod stack;
 mod version;
 
 pub(crate) use descriptor::{Descriptor, Installation, Phase};
@@ -34,6 +35,7 @@ pub(crate) use index::HashIndex;
 pub(crate) use order::OrderIndex;
 pub(crate) use pool::{Claim, Participant, Pool, SlotWord};
 pub(crate) use record::{Head, Record, RecordRef, Residue};
+pub(crate) use stack::{Stack, Taken};
 pub(crate) use version::{State, Version};
 
 /// Asks the cache for the line of a place that will be read soon; nothing happens when the place is gone.

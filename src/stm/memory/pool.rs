@@ -95,9 +95,9 @@ impl<T, S> Pool<T, S> {
 
     /// The words of all slots, those of free slots included.
     pub fn words(&self) -> impl Iterator<Item = &SlotWord> {
-        // A slot beyond the length that is read here is claimed later: `len` grows before (SeqCst, as the caller's
-        // fences and the registration of snapshots are).
-        (0..self.len.load(Ordering::SeqCst)).map(|number| &*self.slot(number).word)
+        // The length is read as the walk goes on, not when the iterator is made: a slot beyond it is claimed later, and
+        // its snapshot taken later still (SeqCst, as the registration of snapshots is).
+        (0..).take_while(|number| *number < self.len.load(Ordering::SeqCst)).map(|number| &*self.slot(number).word)
     }
 
     /// Takes a slot; its context is made by `make` where it has none yet.

@@ -229,17 +229,12 @@ impl<C: Send + Sync + 'static> Record<C> {
             };
             next = version.older(guard);
             if live.needs(number, newer_number) {
-                // Release: pairs with the acquire in `Version::older`.
-                keeper.older.store(ptr::from_ref(version).cast_mut(), Ordering::Release);
                 keeper = version;
                 kept += 1;
             } else {
-                unlink(version, keeper, guard, meters);
+                unlink(version, keeper, next, guard, meters);
             }
             newer_number = number;
-        }
-        if keeper.older(guard).is_some() {
-            keeper.older.store(ptr::null_mut(), Ordering::Release);
         }
 
         if kept > 0 {
@@ -267,17 +262,25 @@ impl<C: Send + Sync + 'static> Record<C> {
     }
 }
 
-/// Retires a version that the trimmer leaves out below `keeper`. The bytes that a newer value shares with it are the
-/// newer one's from now on.
-fn unlink<C: Send + Sync + 'static>(version: &Version<C>, keeper: &Version<C>, guard: &Guard, meters: &Meters) {
+/// Takes a version out from between `keeper` and `older`, and retires it then: not before, as who pins later must not find
+/// it any more. The bytes that a newer value shares with it are the newer one's from now on.
+fn unlink<C: Send + Sync + 'static>(
+    version: &Version<C>,
+    keeper: &Version<C>,
+    older: Option<&Version<C>>,
+    guard: &Guard,
+    meters: &Meters,
+) {
+    // Release: pairs with the acquire in `Version::older`.
+    keeper.older.store(older.map_or(ptr::null_mut(), |older| ptr::from_ref(older).cast_mut()), Ordering::Release);
+    // Relaxed: charges and flags are the trimmer's alone, and its flag orders one trimmer after the other.
     if keeper.extends_older.load(Ordering::Relaxed) {
-        // Relaxed: charges and flags are the trimmer's alone, and its flag orders one trimmer after the other.
         let charge = version.charge.swap(0, Ordering::Relaxed);
         keeper.charge.fetch_add(charge, Ordering::Relaxed);
         keeper.extends_older.store(version.extends_older.load(Ordering::Relaxed), Ordering::Relaxed);
     }
-    // SAFETY: invariant 4: the one trimmer leaves it out of the chain before it releases its flag, and only this call
-    // retires it. Readers on it go on by its own link to versions that are retired later still.
+    // SAFETY: invariant 4: the one trimmer has unlinked it just now, and only this call retires it. Readers on it go on
+    // by its own link, to versions that are retired later than they pinned.
     unsafe { retire(version, guard, meters) };
 }
 
