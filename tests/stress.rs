@@ -15,6 +15,8 @@ use khonsu::stm::{Direction, Error, KeyRange, Options, Transaction, TransactionM
 const THREADS: u64 = 4;
 
 type Database = TransactionManager<Numbers>;
+/// Keys and their rows.
+type Entries = Vec<(Vec<u8>, Vec<u64>)>;
 
 fn key(number: u64) -> [u8; 8] {
     number.to_be_bytes()
@@ -35,7 +37,7 @@ fn interleave() {
     thread_local!(static RANDOM: Cell<u64> = const { Cell::new(0) });
     let next = Random::new(RANDOM.get()).next();
     RANDOM.set(next);
-    if next % 8 == 0 {
+    if next.is_multiple_of(8) {
         std::thread::yield_now();
     }
 }
@@ -50,7 +52,7 @@ fn scan_in_order(
     transaction: &mut Transaction<Numbers>,
     range: KeyRange,
     direction: Direction,
-) -> Result<Vec<(Vec<u8>, Vec<u64>)>, Error> {
+) -> Result<Entries, Error> {
     interleave();
     let found = transaction.scan(range, direction, None)?;
     for pair in found.windows(2) {

@@ -247,7 +247,7 @@ impl<C> HashIndex<C> {
             let this = new.expose_provenance();
             if position.link.compare_exchange(position.next, this, Ordering::Release, Ordering::Relaxed).is_ok() {
                 let buckets = self.buckets.load(Ordering::Relaxed);
-                if records > buckets && buckets < 1 << (FIRST_SEGMENT_BITS as usize + SEGMENTS - 2) {
+                if records * 2 > buckets && buckets < 1 << (FIRST_SEGMENT_BITS as usize + SEGMENTS - 2) {
                     // Somebody else may double it, too; once is enough.
                     _ = self.buckets.compare_exchange(buckets, buckets * 2, Ordering::Relaxed, Ordering::Relaxed);
                 }
