@@ -67,7 +67,8 @@ class Report {
         << header_.date << ", " << processor() << ", " << std::thread::hardware_concurrency() << " hardware threads, "
         << system() << ", compiler " << __VERSION__ << ".\n\n`" << header_.command << "`\n\n"
         << header_.keys << " keys `user%012d`, zipf theta 0.99. khonsu: its C ABI, Arrow in and out, one row of two "
-        << "int64 and two float64, a schema handle. Peers: their own values of 100 bytes, on a RAM disk without sync.\n"
+        << "int64 and two float64, a schema handle; SCAN by khonsu_txn_scan_stream, which joins the rows to one batch.\n"
+        << "Peers: their own values of 100 bytes, on a RAM disk without sync.\n"
         << "Medians of " << header_.rounds << " interleaved rounds of " << header_.seconds
         << " s (three at most for memory and growth), in brackets the least and the greatest. Ratios are medians of\n"
         << "the ratios within a round. Each run of read-modify-writes is checked for lost updates.\n\n";
