@@ -14,7 +14,8 @@ use crossbeam_epoch::Guard;
 use crossbeam_utils::CachePadded;
 
 use super::record::{Record, RecordRef};
-use crate::stm::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use super::segments::Segments;
+use crate::stm::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// Low bits of a link: the node that holds the link is deleted; the link leads to a bucket.
 const DELETED: usize = 1;
@@ -26,10 +27,9 @@ const FIRST_SEGMENT_BITS: u32 = 6;
 const SEGMENTS: usize = 40;
 
 pub(crate) struct HashIndex<C> {
-    /// Segment 0 holds the first 64 buckets, segment `n` the next `64 << (n - 1)`. Never moved or freed before drop.
-    segments: [AtomicPtr<Bucket>; SEGMENTS],
+    buckets: Segments<Bucket, FIRST_SEGMENT_BITS, SEGMENTS>,
     /// Number of buckets in use, a power of two.
-    buckets: AtomicUsize,
+    bucket_count: AtomicUsize,
     records: CachePadded<AtomicUsize>,
     hasher: foldhash::fast::RandomState,
     /// The index owns one count of each record.
@@ -37,6 +37,7 @@ pub(crate) struct HashIndex<C> {
 }
 
 /// A place in the list that is never deleted.
+#[derive(Default)]
 struct Bucket {
     /// Split order (low bits 0) and state: 0 untouched, [`CLAIMED`], [`LINKED`].
     order: AtomicU64,
@@ -62,13 +63,13 @@ struct Position<'g, C> {
 impl<C> HashIndex<C> {
     pub fn new() -> Self {
         let index = HashIndex {
-            segments: [const { AtomicPtr::new(ptr::null_mut()) }; SEGMENTS],
-            buckets: AtomicUsize::new(1 << FIRST_SEGMENT_BITS),
+            buckets: Segments::new(),
+            bucket_count: AtomicUsize::new(1 << FIRST_SEGMENT_BITS),
             records: CachePadded::new(AtomicUsize::new(0)),
             hasher: foldhash::fast::RandomState::default(),
             owned: std::marker::PhantomData,
         };
-        let first = index.bucket_at(0);
+        let first = index.buckets.get(0);
         first.next.store(END, Ordering::Relaxed);
         first.order.store(LINKED, Ordering::Relaxed);
         index
@@ -83,39 +84,12 @@ impl<C> HashIndex<C> {
         self.records.load(Ordering::Relaxed)
     }
 
-    fn bucket_at(&self, number: usize) -> &Bucket {
-        let (segment, offset, len) = if number >> FIRST_SEGMENT_BITS == 0 {
-            (0, number, 1 << FIRST_SEGMENT_BITS)
-        } else {
-            let bits = number.ilog2();
-            ((bits - FIRST_SEGMENT_BITS + 1) as usize, number - (1 << bits), 1 << bits)
-        };
-        let cell = &self.segments[segment];
-        // Acquire: pairs with the release below, which publishes the zeroed buckets.
-        let mut buckets = cell.load(Ordering::Acquire);
-        if buckets.is_null() {
-            let fresh: Box<[Bucket]> =
-                (0..len).map(|_| Bucket { order: AtomicU64::new(0), next: AtomicUsize::new(0) }).collect();
-            let fresh = Box::into_raw(fresh).cast::<Bucket>();
-            match cell.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => buckets = fresh,
-                Err(theirs) => {
-                    // SAFETY: it was not published, and has this length.
-                    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(fresh, len)) });
-                    buckets = theirs;
-                }
-            }
-        }
-        // SAFETY: the segment has `len` buckets, `offset` is below that, and it lives as long as the index.
-        unsafe { &*buckets.add(offset) }
-    }
-
     /// The nearest linked bucket at or before the place of `hash`.
     fn bucket_for<'g>(&'g self, hash: u64, guard: &'g Guard) -> &'g Bucket {
         // Relaxed: a stale number of buckets only lengthens the way.
-        let mut number = (hash as usize) & (self.buckets.load(Ordering::Relaxed) - 1);
+        let mut number = (hash as usize) & (self.bucket_count.load(Ordering::Relaxed) - 1);
         loop {
-            let bucket = self.bucket_at(number);
+            let bucket = self.buckets.get(number);
             // Acquire: pairs with the release of LINKED: who sees it sees the bucket in the list.
             let state = bucket.order.load(Ordering::Acquire);
             if state & LINKED != 0 {
@@ -246,10 +220,10 @@ impl<C> HashIndex<C> {
             // Release: publishes the record, for the acquire loads of links.
             let this = new.expose_provenance();
             if position.link.compare_exchange(position.next, this, Ordering::Release, Ordering::Relaxed).is_ok() {
-                let buckets = self.buckets.load(Ordering::Relaxed);
+                let buckets = self.bucket_count.load(Ordering::Relaxed);
                 if records * 2 > buckets && buckets < 1 << (FIRST_SEGMENT_BITS as usize + SEGMENTS - 2) {
                     // Somebody else may double it, too; once is enough.
-                    _ = self.buckets.compare_exchange(buckets, buckets * 2, Ordering::Relaxed, Ordering::Relaxed);
+                    _ = self.bucket_count.compare_exchange(buckets, buckets * 2, Ordering::Relaxed, Ordering::Relaxed);
                 }
                 return record;
             }
@@ -294,7 +268,7 @@ fn give_back<C>(record: &Record<C>, guard: &Guard) {
 
 impl<C> Drop for HashIndex<C> {
     fn drop(&mut self) {
-        let mut link = self.bucket_at(0).next.load(Ordering::Relaxed);
+        let mut link = self.buckets.get(0).next.load(Ordering::Relaxed);
         loop {
             if link & BUCKET != 0 {
                 match self.bucket_behind(link) {
@@ -307,14 +281,6 @@ impl<C> Drop for HashIndex<C> {
             // SAFETY: nobody else is left; a record that is still linked still has the index's count.
             let record = unsafe { RecordRef::from_raw(record) };
             link = record.next.load(Ordering::Relaxed) & !DELETED;
-        }
-        for (number, segment) in self.segments.iter_mut().enumerate() {
-            let len = 1_usize << (FIRST_SEGMENT_BITS as usize + number.saturating_sub(1));
-            let buckets = *segment.get_mut();
-            if !buckets.is_null() {
-                // SAFETY: made with this length in `bucket_at`.
-                drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(buckets, len)) });
-            }
         }
     }
 }

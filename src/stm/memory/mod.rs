@@ -27,6 +27,7 @@ mod index;
 mod order;
 mod pool;
 mod record;
+mod segments;
 mod stack;
 mod version;
 

@@ -2,21 +2,22 @@
 //! see its snapshot. Slots are claimed by one swap, reused by whoever comes next, and freed with the database.
 
 use std::cell::{Cell, UnsafeCell};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crossbeam_utils::CachePadded;
 
-use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use super::segments::Segments;
+use crate::stm::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 const FIRST_SEGMENT_BITS: u32 = 4;
 const SEGMENTS: usize = 28;
 
 /// Transaction contexts `T`, and the database `S` that they belong to.
 pub(crate) struct Pool<T, S> {
-    /// Segment 0 holds the first 16 slots, segment `n` the next `16 << (n - 1)`.
-    segments: [AtomicPtr<Slot<T>>; SEGMENTS],
+    /// Before `shared`: contexts participate in the collector of the shared part, and go first.
+    slots: Segments<Slot<T>, FIRST_SEGMENT_BITS, SEGMENTS>,
     len: AtomicUsize,
     shared: S,
 }
@@ -26,6 +27,16 @@ struct Slot<T> {
     claimed: AtomicBool,
     /// Of whoever has claimed the slot; made by the first.
     context: UnsafeCell<Option<T>>,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Slot {
+            word: CachePadded::new(SlotWord(AtomicU64::new(0))),
+            claimed: AtomicBool::new(false),
+            context: UnsafeCell::new(None),
+        }
+    }
 }
 
 /// The snapshot that a transaction holds, as [`super::super::snapshot`] encodes it.
@@ -44,11 +55,7 @@ thread_local! {
 
 impl<T, S> Pool<T, S> {
     pub fn new(shared: S) -> Arc<Self> {
-        let pool = Pool {
-            segments: [const { AtomicPtr::new(ptr::null_mut()) }; SEGMENTS],
-            len: AtomicUsize::new(1 << FIRST_SEGMENT_BITS),
-            shared,
-        };
+        let pool = Pool { slots: Segments::new(), len: AtomicUsize::new(1 << FIRST_SEGMENT_BITS), shared };
         Arc::new(pool)
     }
 
@@ -62,35 +69,7 @@ impl<T, S> Pool<T, S> {
     }
 
     fn slot(&self, number: usize) -> &Slot<T> {
-        let (segment, offset, len) = if number >> FIRST_SEGMENT_BITS == 0 {
-            (0, number, 1 << FIRST_SEGMENT_BITS)
-        } else {
-            let bits = number.ilog2();
-            ((bits - FIRST_SEGMENT_BITS + 1) as usize, number - (1 << bits), 1 << bits)
-        };
-        let cell = &self.segments[segment];
-        // Acquire: pairs with the release below, which publishes the empty slots.
-        let mut slots = cell.load(Ordering::Acquire);
-        if slots.is_null() {
-            let fresh: Box<[Slot<T>]> = (0..len)
-                .map(|_| Slot {
-                    word: CachePadded::new(SlotWord(AtomicU64::new(0))),
-                    claimed: AtomicBool::new(false),
-                    context: UnsafeCell::new(None),
-                })
-                .collect();
-            let fresh = Box::into_raw(fresh).cast::<Slot<T>>();
-            match cell.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => slots = fresh,
-                Err(theirs) => {
-                    // SAFETY: it was not published, and has this length.
-                    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(fresh, len)) });
-                    slots = theirs;
-                }
-            }
-        }
-        // SAFETY: the segment has `len` slots, `offset` is below that, and it lives as long as the pool.
-        unsafe { &*slots.add(offset) }
+        self.slots.get(number)
     }
 
     /// The words of all slots, those of free slots included.
@@ -138,19 +117,6 @@ impl<T, S> Pool<T, S> {
                     visit(context);
                 }
                 slot.claimed.store(false, Ordering::Release);
-            }
-        }
-    }
-}
-
-impl<T, S> Drop for Pool<T, S> {
-    fn drop(&mut self) {
-        for (number, segment) in self.segments.iter_mut().enumerate() {
-            let len = 1_usize << (FIRST_SEGMENT_BITS as usize + number.saturating_sub(1));
-            let slots = *segment.get_mut();
-            if !slots.is_null() {
-                // SAFETY: made with this length in `slot`; no claim is left, each holds a count of the pool.
-                drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(slots, len)) });
             }
         }
     }
