@@ -349,10 +349,11 @@ int run(const std::string &input_path, const std::string &output_path, int write
   }
   std::printf("\n%d writers, %zu readers, %.1f s: %.0f transactions a second\n", writers, reading.size(), seconds,
               static_cast<double>(stats.commits) / seconds);
-  std::printf("conflicts: %llu write-write, %llu read-write, %llu phantom; %llu retries\n\n",
+  std::printf("conflicts: %llu write-write, %llu read-write, %llu phantom, %llu prepared; %llu retries\n\n",
               static_cast<unsigned long long>(stats.conflicts_write_write),
               static_cast<unsigned long long>(stats.conflicts_read_write),
-              static_cast<unsigned long long>(stats.conflicts_phantom), static_cast<unsigned long long>(stats.retries));
+              static_cast<unsigned long long>(stats.conflicts_phantom),
+              static_cast<unsigned long long>(stats.conflicts_prepared), static_cast<unsigned long long>(stats.retries));
 
   bool passed = true;
   const auto expect = [&passed](bool holds, const std::string &what) {
