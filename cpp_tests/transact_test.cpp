@@ -146,6 +146,17 @@ void exceptions() {
   } catch (const khonsu::Exception &exception) {
     CHECK(exception.status() == khonsu::Status::invalid_argument);
   }
+  // One without a failure inside is a failure all the same: nothing may be committed.
+  try {
+    auto never = database.transact([](khonsu::Transaction &transaction) -> int {
+      CHECK_OK(transaction.put("key", batch_of({1})));
+      throw khonsu::Exception(khonsu::Error());
+    });
+    CHECK(never.ok() && false);
+  } catch (const khonsu::Exception &exception) {
+    CHECK(exception.status() == khonsu::Status::ok);
+  }
+  CHECK(committed(database, "key") == std::nullopt);
   // One that is retryable is rerun; when the attempts are used up, it is a result like any other conflict.
   runs = 0;
   const auto conflicting = [&](int until) {

@@ -491,7 +491,10 @@ class ArrowArrayStream : public detail::ArrowStruct<::ArrowArrayStream> {
     if (raw_.release == nullptr) return Error(Status::invalid_argument, "the stream is empty or was released");
     ArrowSchema schema;
     const int code = raw_.get_schema(&raw_, schema.out());
-    if (code != 0) return failure(code);
+    if (code != 0) {
+      schema.get()->release = nullptr;  // what a failed producer has left there is nobody's
+      return failure(code);
+    }
     return schema;
   }
   /// The next batch; nothing after the last one. Fails as schema() does.
@@ -499,7 +502,10 @@ class ArrowArrayStream : public detail::ArrowStruct<::ArrowArrayStream> {
     if (raw_.release == nullptr) return Error(Status::invalid_argument, "the stream is empty or was released");
     ArrowArray array;
     const int code = raw_.get_next(&raw_, array.out());
-    if (code != 0) return failure(code);
+    if (code != 0) {
+      array.get()->release = nullptr;  // as above
+      return failure(code);
+    }
     if (!array) return std::optional<ArrowArray>();
     return std::optional<ArrowArray>(std::move(array));
   }
@@ -1012,7 +1018,8 @@ class BodyRunner {
     } catch (const Exception &exception) {
       // A conflict thrown by value_or_throw() is rerun like one that is returned.
       if (!exception.error().retryable()) exception_ = std::current_exception();
-      return exception.status();
+      // What was thrown must not read as success, whatever status its Error was made with.
+      return exception.status() == Status::ok ? Status::cancelled : exception.status();
     } catch (...) {
       exception_ = std::current_exception();
       return Status::cancelled;

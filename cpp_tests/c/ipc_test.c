@@ -173,6 +173,9 @@ static void test_missing_files(void) {
   CHECK(stream.release == NULL);
   EXPECT(KHONSU_STATUS_STORAGE, khonsu_ipc_open_stream(directory, &stream, &error));
   CHECK(stream.release == NULL);
+  CHECK(mkfifo(path, 0600) == 0); /* nobody will write into it, so opening it must not wait for that */
+  EXPECT(KHONSU_STATUS_STORAGE, khonsu_ipc_open_stream(path, &stream, &error));
+  CHECK(stream.release == NULL && unlink(path) == 0);
 
   char nowhere[4300];
   snprintf(nowhere, sizeof(nowhere), "%s/missing/data.arrow", directory);

@@ -20,6 +20,7 @@ use super::schema::SchemaRef;
 use crate::ffi::error::Failure;
 use crate::stm;
 use std::alloc::{Layout as Allocation, alloc, dealloc, handle_alloc_error};
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
@@ -421,8 +422,48 @@ impl Drop for Batch {
             let schema = ptr::read(&raw const (*self.header.as_ptr()).schema);
             dealloc(start, allocation(allocated));
             drop(schema);
-            drop(kept);
+            if let Some(kept) = kept {
+                release_in_turn(kept);
+            }
         }
+    }
+}
+
+/// Releases a producer's array. The producer may be khonsu: a value that was read, changed and put back keeps the value that
+/// it was made from, and so on. Releases that come up during one are done after it, so that such a chain does not take
+/// the stack.
+fn release_in_turn(array: ArrowArray) {
+    thread_local! {
+        /// Arrays to be released, while one is being released.
+        static TURN: RefCell<Option<Vec<ArrowArray>>> = const { RefCell::new(None) };
+    }
+    /// Ends the turn, also by a panic.
+    struct Outermost;
+    impl Drop for Outermost {
+        fn drop(&mut self) {
+            let left = TURN.try_with(|turn| turn.borrow_mut().take());
+            drop(left);
+        }
+    }
+
+    // Without its thread-local storage, at the end of a thread, the closure drops the array at once.
+    let first = TURN.try_with(move |turn| match &mut *turn.borrow_mut() {
+        Some(waiting) => {
+            waiting.push(array);
+            None
+        }
+        none => {
+            *none = Some(Vec::new());
+            Some(array)
+        }
+    });
+    let Ok(Some(mut array)) = first else { return };
+    let _outermost = Outermost;
+    loop {
+        drop(array);
+        let next = TURN.try_with(|turn| turn.borrow_mut().as_mut().and_then(Vec::pop));
+        let Ok(Some(waiting)) = next else { return };
+        array = waiting;
     }
 }
 

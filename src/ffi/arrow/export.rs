@@ -172,6 +172,46 @@ pub(super) fn export_array(batch: &Batch) -> ArrowArray {
     }
 }
 
+/// The batch that `array` is an export of, if it has its tables and nothing of the array was moved out or changed.
+pub(super) fn exported_batch(array: &ArrowArray) -> Option<Batch> {
+    if !array
+        .release
+        .is_some_and(|release| ptr::fn_addr_eq(release, release_array as unsafe extern "C" fn(*mut ArrowArray)))
+    {
+        return None;
+    }
+    let data = array.private_data;
+    let block = data.cast::<ArrayBlock>();
+    // SAFETY: an array with this release is a struct of a block, which lives as long as the struct is not released.
+    let batch = unsafe { &(*block).owner.0 };
+    let Content::Tables { nodes, buffers } = batch.content() else { return None };
+    // SAFETY: as in `export_tables`; structs that were moved out or released are read only for their fields.
+    let intact = unsafe {
+        let layout = batch.schema().layout();
+        let pointers = ArrayBlock::pointers(block);
+        let same = |node: usize, there: &ArrowArray| {
+            let (types, array) = (&layout.nodes()[node], &nodes[node]);
+            let dictionary = types.dictionary.map_or(ptr::null_mut(), |values| ArrayBlock::at(block, values));
+            (there.length, there.null_count, there.offset) == (array.length, array.null_count, array.offset)
+                && there.n_buffers == i64::from(array.buffer_count)
+                && there.n_children == types.child_count as i64
+                && ptr::eq(there.buffers, buffers.as_ptr().add(array.first_buffer as usize))
+                && ptr::eq(there.children, pointers.add(types.first_child))
+                && ptr::eq(there.dictionary, dictionary)
+                && there.release.is_some()
+                && ptr::eq(there.private_data, data)
+        };
+        same(0, array)
+            && (1..nodes.len()).all(|node| same(node, &*ArrayBlock::at(block, node)))
+            && layout
+                .children()
+                .iter()
+                .enumerate()
+                .all(|(position, child)| ptr::eq(*pointers.add(position), ArrayBlock::at(block, *child)))
+    };
+    intact.then(|| batch.clone())
+}
+
 fn export_tables(batch: &Batch, nodes: &[ArrayNode], buffers: &[*const c_void]) -> ArrowArray {
     let layout = batch.schema().layout();
     let block = ArrayBlock::allocate(layout, 0, Pinned::new(batch));

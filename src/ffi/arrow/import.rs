@@ -7,6 +7,7 @@
 //! node is seen through a *window* of the elements that its parent uses.
 
 use super::batch::{ALIGNMENT, ArrayNode, Batch, Shape, Unfilled, UnfilledPlain, zeros};
+use super::export::exported_batch;
 use super::layout::{Kind, Layout, LayoutNode, MAX_PLAIN_ROWS, PlainColumn, PlainLayout};
 use super::raw::ArrowArray;
 use super::schema::SchemaRef;
@@ -32,7 +33,11 @@ impl Batch {
         let mut plan = Plan::new();
         plan.check(&array, schema).map_err(|failure| within("array", failure))?;
         let batch = if !plan.packing {
-            keep(array, schema, &plan)?
+            match exported_batch(&array) {
+                // Ours, as it was given out: keeping it would only add a layer.
+                Some(batch) if batch.schema() == schema => batch,
+                _ => keep(array, schema, &plan)?,
+            }
         } else if let Some(batch) = plain.and_then(|layout| plan.pack_plain(schema, layout)) {
             batch
         } else {
@@ -1819,5 +1824,44 @@ mod tests {
             list.push(element);
             assert_eq!(list.as_slice(), (0..=element).collect::<Vec<_>>());
         }
+    }
+
+    /// Too large to be packed.
+    fn large(first: i64) -> RecordBatch {
+        let column = |seed: i64| Arc::new(Int64Array::from_iter_values((0..1000).map(|row| seed + row))) as ArrayRef;
+        samples::batch_of(vec![("a".to_string(), column(first)), ("b".to_string(), column(-first))])
+    }
+
+    #[test]
+    fn what_was_given_out_comes_back_as_it_is() {
+        let (mut array, mut schema) = samples::foreign(&large(1));
+        // SAFETY: made by a producer that keeps the interface.
+        let batch = unsafe { import(&mut array, &mut schema, false) }.unwrap();
+        let mut array = batch.export();
+        // SAFETY: a struct of ours.
+        let again = unsafe { Batch::import(&mut array, batch.schema(), false) }.unwrap();
+        assert!(again.is_same_object(&batch) && array.release.is_none());
+
+        // A slice of it is another batch.
+        let mut array = batch.export();
+        (array.length, array.offset) = (999, 1);
+        // SAFETY: a consumer may look at a part of what it was given.
+        let part = unsafe { Batch::import(&mut array, batch.schema(), false) }.unwrap();
+        assert!(!part.is_same_object(&batch));
+        assert_eq!(part.to_record_batch().unwrap(), large(1).slice(1, 999));
+    }
+
+    #[test]
+    fn a_long_chain_of_values_made_from_values_is_released_without_recursion() {
+        let (mut array, mut schema) = samples::foreign(&large(0));
+        // SAFETY: made by a producer that keeps the interface.
+        let mut batch = unsafe { import(&mut array, &mut schema, false) }.unwrap();
+        for _ in 0..100_000 {
+            let mut array = batch.export();
+            (array.length, array.offset) = (999 - array.offset % 2, array.offset % 2);
+            // SAFETY: as above.
+            batch = unsafe { Batch::import(&mut array, batch.schema(), false) }.unwrap();
+        }
+        drop(batch);
     }
 }

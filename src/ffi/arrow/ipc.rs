@@ -228,11 +228,12 @@ struct Input {
 
 impl Input {
     fn open(path: &Path) -> Result<Input, Failure> {
-        let file = File::open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
+        // Asked before it is opened: opening a named pipe waits for a writer.
+        let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(Failure::storage("it is not a regular file"));
         }
+        let file = File::open(path).map_err(unreadable)?;
         Ok(Input { reader: BufReader::with_capacity(128 << 10, file), size: metadata.len(), position: 0 })
     }
 
