@@ -140,6 +140,7 @@ impl<C: Chunk> Transaction<C> {
         check_key(key)?;
         let Database { buffer, clock, .. } = pool.shared();
         let hash = buffer.hash(key);
+        buffer.prefetch(hash);
         let mut appended = None;
         if context.set.writes > 0
             && let Some(entry) = context.set.position(hash, key)

@@ -32,6 +32,11 @@ impl<C: Send + Sync + 'static> TxnBuffer<C> {
         self.hashes.hash(key)
     }
 
+    /// Asks for what looking up a hash will touch first. The steps before the look-up take long enough for it to pay.
+    pub fn prefetch(&self, hash: u64) {
+        self.hashes.prefetch(hash);
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.hashes.len()

@@ -13,6 +13,7 @@ use std::ptr;
 use crossbeam_epoch::Guard;
 use crossbeam_utils::CachePadded;
 
+use super::prefetch;
 use super::record::{Record, RecordRef};
 use super::segments::Segments;
 use crate::stm::sync::{AtomicU64, AtomicUsize, Ordering};
@@ -82,6 +83,11 @@ impl<C> HashIndex<C> {
     /// Number of records.
     pub fn len(&self) -> usize {
         self.records.load(Ordering::Relaxed)
+    }
+
+    /// Asks for the bucket of a hash, in the cache.
+    pub fn prefetch(&self, hash: u64) {
+        prefetch(self.buckets.get((hash as usize) & (self.bucket_count.load(Ordering::Relaxed) - 1)));
     }
 
     /// The nearest linked bucket at or before the place of `hash`.
