@@ -42,6 +42,7 @@ pub mod schema;
 
 pub mod ipc;
 
+// Public only because the exports name its structs, whose fields are those of the Arrow C data interface.
 #[allow(missing_docs)]
 pub mod arrow;
 pub(crate) mod guard;

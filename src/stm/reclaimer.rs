@@ -62,8 +62,8 @@ impl<C: Send + Sync + 'static> Reclaimer<C> {
 }
 
 impl<C: Send + Sync + 'static> Database<C> {
-    /// Reclaims after a commit of so many writes and bytes, if enough has come together. Nobody must be pinned by the
-    /// caller.
+    /// Reclaims after a commit of so many writes and bytes, if enough has come together. The caller must not be
+    /// pinned: its pin would keep what is flushed from being freed.
     pub fn reclaim_after(&self, writes: usize, bytes: u64, context: &mut Context<C>, pool: &DatabasePool<C>) {
         context.noted += writes;
         context.written += bytes;
@@ -83,6 +83,7 @@ impl<C: Send + Sync + 'static> Database<C> {
     /// Reclaims all that can be reclaimed now, and frees it if no other thread is in the midst of a call.
     pub fn reclaim_all(&self, context: &mut Context<C>, pool: &DatabasePool<C>) {
         context.live.scan(&self.clock, pool.words());
+        // Relaxed: hints and sums, nothing is read through them.
         self.reclaimer.waited_for.store(0, Ordering::Relaxed);
         self.reclaim(&context.live, usize::MAX, &context.participant.pin());
         pool.visit_free(|context| context.participant.pin().flush());
@@ -127,6 +128,7 @@ impl<C: Send + Sync + 'static> Database<C> {
             // Whoever is busy with it may not know of the snapshots that are known here.
             Residue::Busy => self.note_again(record),
             Residue::Needed => {
+                // AcqRel: see `note`.
                 if record.queued.fetch_or(WAITING, Ordering::AcqRel) & WAITING == 0 {
                     self.reclaimer.waiting.push(record);
                 }
@@ -135,6 +137,7 @@ impl<C: Send + Sync + 'static> Database<C> {
     }
 
     fn note_again(&self, record: RecordRef<C>) {
+        // AcqRel: see `note`.
         if record.queued.fetch_or(NOTED, Ordering::AcqRel) & NOTED == 0 {
             self.reclaimer.noted.push(record);
         }

@@ -176,12 +176,6 @@ impl<'g, C: Chunk> Installation<'g, C> {
     }
 }
 
-impl<C> Version<C> {
-    fn into_value(self) -> Option<Value<C>> {
-        self.take_value()
-    }
-}
-
 /// The collector gathers what a participant retires, up to a few dozens, before others can free it. Versions of so many
 /// bytes do not wait for that: the participant may be idle for long.
 const LARGE: u64 = 64 * 1024;

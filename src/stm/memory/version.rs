@@ -90,7 +90,7 @@ impl<C> Version<C> {
         unsafe { self.older.load(Ordering::Acquire).as_ref() }
     }
 
-    pub(super) fn take_value(self) -> Option<Value<C>> {
+    pub(super) fn into_value(self) -> Option<Value<C>> {
         self.value
     }
 
