@@ -28,6 +28,15 @@ void put(const khonsu::Database &database, khonsu::Bytes key, std::initializer_l
   CHECK_OK(transaction.commit());
 }
 
+// The same by somebody who has read another key: who writes that, and has read this one before, cannot commit any more.
+void put_having_read(const khonsu::Database &database, khonsu::Bytes other, khonsu::Bytes key,
+                     std::initializer_list<std::int64_t> values) {
+  khonsu::Transaction transaction = begin(database);
+  CHECK_OK(transaction.exists(other));
+  CHECK_OK(transaction.put(key, batch_of(values)));
+  CHECK_OK(transaction.commit());
+}
+
 std::optional<Values> committed(const khonsu::Database &database, khonsu::Bytes key) {
   khonsu::Transaction transaction = begin(database);
   return read(transaction, key);
@@ -313,7 +322,7 @@ void conflicts() {
   khonsu::Transaction reader = begin(database);
   CHECK(read(reader, "key") == Values{3});
   CHECK_OK(reader.put("sum", batch_of({3})));
-  put(database, "key", {4});
+  put_having_read(database, "sum", "key", {4});
   commit = reader.commit();
   CHECK_FAILS(conflict, commit);
   told = commit.error().conflicts();
@@ -323,7 +332,7 @@ void conflicts() {
   khonsu::Transaction scanner = begin(database);
   CHECK(entries_of(scanner.scan({"range/", "range0"})).size() == 1);
   CHECK_OK(scanner.put("count", batch_of({1})));
-  put(database, "range/b", {2});
+  put_having_read(database, "count", "range/b", {2});
   commit = scanner.commit();
   CHECK_FAILS(conflict, commit);
   told = commit.error().conflicts();

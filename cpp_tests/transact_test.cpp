@@ -23,6 +23,8 @@ std::optional<Values> committed(const khonsu::Database &database, khonsu::Bytes 
 // Commits a write of key from outside, which makes a transaction that has read key conflict.
 void interfere(const khonsu::Database &database, khonsu::Bytes key, std::int64_t value) {
   khonsu::Transaction other = std::move(database.begin()).value();
+  // What the disturbed one writes, so that neither can come before the other.
+  CHECK_OK(other.exists("sum"));
   CHECK_OK(other.put(key, batch_of({value})));
   CHECK_OK(other.commit());
 }

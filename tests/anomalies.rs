@@ -447,7 +447,7 @@ fn g2_phantoms_outside_of_what_was_scanned_are_none() {
     // A key before the one at which the limit ended the scan is in that part.
     let mut transaction = begin(&database, Serializable);
     assert_eq!(transaction.scan(KeyRange::all(), Default::default(), Some(2)).unwrap()[1].0, b"b");
-    common::overtake(&database, &[("aa", 1)]);
+    common::overtake_having_read(&database, "out", &[("aa", 1)]);
     put(&mut transaction, "out", 2);
     assert_eq!(assert_conflict(transaction.commit(), ConflictKind::Phantom), ["aa"]);
 }

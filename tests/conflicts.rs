@@ -10,8 +10,8 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use common::{
     BatchTransaction, Batches, LEVELS, RESOLUTIONS, append, assert_conflict, at, batch, begin, committed_rows,
-    conflicts_of, database, database_with, delete, get, get_rows, named, overtake, put, read_only, resolving,
-    scan_range, state, text_batch,
+    conflicts_of, database, database_with, delete, get, get_rows, named, overtake, overtake_having_read, put,
+    read_only, resolving, scan_range, state, text_batch,
 };
 use khonsu::stm::IsolationLevel::{self, ReadCommitted, RepeatableRead, Serializable};
 use khonsu::stm::{
@@ -233,7 +233,7 @@ fn certification_says_what_was_overwritten() {
     assert!(!transaction.exists(b"absent").unwrap());
     assert_eq!(scan_range(&mut transaction, range.clone()).len(), 2);
     put(&mut transaction, "out", 1);
-    let overwritten = overtake(&database, &[("read", 1)]);
+    let overwritten = overtake_having_read(&database, "out", &[("read", 1)]);
     let inserted = overtake(&database, &[("absent", 1)]);
     let into_range = overtake(&database, &[("m2", 1)]);
     let mut other = begin(&database, Serializable);
@@ -268,7 +268,7 @@ fn conflicts_are_counted_by_kind() {
             transaction.exists(key.as_bytes()).unwrap();
         }
         put(&mut transaction, written, 1);
-        overtake(&database, &[(overtaken, 1)]);
+        overtake_having_read(&database, written, &[(overtaken, 1)]);
         conflicts_of(transaction.commit());
     }
     begin(&database, Serializable).rollback().unwrap();
@@ -357,7 +357,7 @@ fn what_a_cursor_has_not_reached_is_not_read() {
             assert!(cursor.next(&mut transaction).unwrap());
             assert_eq!(cursor.key(), Some(reached.as_bytes()));
             put(&mut transaction, "out", 1);
-            overtake(&database, &[(overtaken, 1)]);
+            overtake_having_read(&database, "out", &[(overtaken, 1)]);
             let committed = transaction.commit();
             match overtaken == reached {
                 true => assert_eq!(assert_conflict(committed, ConflictKind::Phantom), [reached]),
@@ -612,7 +612,7 @@ fn reads_before_a_rollback_to_a_savepoint_still_count() {
         put(&mut transaction, "undone", 1);
         transaction.rollback_to(savepoint).unwrap();
         put(&mut transaction, "out", 1);
-        overtake(&database, &[(overtaken, 1)]);
+        overtake_having_read(&database, "out", &[(overtaken, 1)]);
         let kind = if by_scan { ConflictKind::Phantom } else { ConflictKind::ReadWrite };
         assert_eq!(assert_conflict(transaction.commit(), kind), [overtaken]);
     }
@@ -818,12 +818,21 @@ fn starving(level: IsolationLevel, touch: impl Fn(&mut BatchTransaction) -> Resu
         scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
                 let mut writer = database.begin(&resolving(Serializable, ConflictResolution::Replace));
+                get(&mut writer, "l");
                 put(&mut writer, "k", 1);
-                match writer.commit() {
+                match writer.commit().map_err(|error| conflicts_of(Err::<(), _>(error))) {
                     Ok(_) => writes.fetch_add(1, Ordering::Release),
-                    Err(error) => {
-                        assert_eq!(assert_conflict(Err::<(), _>(error), ConflictKind::Prepared), ["k"]);
+                    Err(conflicts) if conflicts[0].kind == ConflictKind::Prepared => {
+                        assert_eq!(conflicts[0].key, b"k");
                         refusals.fetch_add(1, Ordering::Release)
+                    }
+                    // The other one has got through.
+                    Err(conflicts) => {
+                        assert_eq!(
+                            (conflicts[0].kind, conflicts[0].key.as_slice()),
+                            (ConflictKind::ReadWrite, &b"l"[..])
+                        );
+                        0
                     }
                 };
                 std::thread::yield_now();
@@ -934,7 +943,7 @@ fn handles_are_of_one_database() {
     let other: TransactionManager<RecordBatch> = database.clone();
     let mut transaction = begin(&other, Serializable);
     drop(other);
-    overtake(&database, &[("k", 1)]);
+    overtake_having_read(&database, "l", &[("k", 1)]);
     drop(database);
     // The transaction keeps it alive.
     assert_eq!(get(&mut transaction, "k"), Some(0));

@@ -2,8 +2,8 @@
 //! model that predicts every read and the outcome of every commit.
 //!
 //! The reference keeps the whole database once per commit. A write conflicts if its key was committed later than the
-//! transaction last read it, or, unread, began; a serializable transaction that writes also conflicts if anything that
-//! it read, key, absent key or part of a range, was committed since its snapshot.
+//! transaction last read it, or, unread, began. Serializable transactions are certified by a straightforward form of the
+//! Serial Safety Net: see [`Certification`].
 
 mod common;
 
@@ -63,6 +63,39 @@ struct Cell {
 
 type Snapshot = Rc<BTreeMap<Key, Cell>>;
 
+/// What certification goes by: all of it, for ever.
+#[derive(Default)]
+struct Certification {
+    /// The commits of each key in their order: version, and low watermark of the transaction.
+    commits: BTreeMap<Key, Vec<(u64, u64)>>,
+    /// The newest certified reader of a version of a key; version 0 stands for every time that it was absent.
+    readers: BTreeMap<(Key, u64), u64>,
+    /// Scanned ranges, with the stamps of their readers.
+    scans: Vec<(Vec<ReadRange>, u64)>,
+    /// The newest snapshot of a serializable transaction that was declared read-only.
+    read_only: Option<u64>,
+}
+
+impl Certification {
+    /// The first commit of a key after a snapshot.
+    fn overwriter(&self, key: &[u8], snapshot: u64) -> Option<(u64, u64)> {
+        let commits = self.commits.get(key)?;
+        commits.iter().find(|(version, _)| *version > snapshot).copied()
+    }
+
+    fn leave_reader(&mut self, transaction: &ModelTransaction, stamp: u64) {
+        for (key, _) in transaction.reads_only() {
+            let seen = transaction.began.get(key).filter(|cell| cell.rows.is_some());
+            let place = (key.clone(), seen.map_or(0, |cell| cell.version));
+            let newest = self.readers.entry(place).or_default();
+            *newest = stamp.max(*newest);
+        }
+        if !transaction.ranges.is_empty() {
+            self.scans.push((transaction.ranges.clone(), stamp));
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Staged {
     Put(Vec<u64>),
@@ -88,6 +121,7 @@ struct ModelCursor {
 }
 
 /// What a scan has read.
+#[derive(Clone)]
 struct ReadRange {
     range: KeyRange,
     direction: Direction,
@@ -96,6 +130,7 @@ struct ReadRange {
     version: u64,
 }
 
+#[derive(Clone)]
 enum Reached {
     Key(Key),
     End,
@@ -119,9 +154,24 @@ struct ModelTransaction {
 enum Outcome {
     /// It wrote nothing, or nothing that stays.
     Unchanged,
-    Committed(BTreeMap<Key, Option<Vec<u64>>>),
-    /// These and no others are reasons for it to fail.
-    Conflicts(Vec<Conflict>),
+    Committed {
+        changes: BTreeMap<Key, Option<Vec<u64>>>,
+        low: Option<u64>,
+    },
+    /// These and no others are reasons for it to fail. Readers of absent keys may be taken for those of others; a failure
+    /// that only this explains is not certain.
+    Conflicts {
+        reasons: Vec<Conflict>,
+        otherwise: Option<Box<Outcome>>,
+    },
+    /// The same for one that changes nothing. It leaves what it has read before it looks whether it may commit.
+    ConflictsAtSnapshot(Vec<Conflict>),
+}
+
+impl Outcome {
+    fn conflicts(reasons: Vec<Conflict>) -> Self {
+        Outcome::Conflicts { reasons, otherwise: None }
+    }
 }
 
 fn after_start(start: &Bound<Key>, key: &[u8]) -> bool {
@@ -266,9 +316,47 @@ impl ModelTransaction {
         scanned.chain(self.reads.get(key).map(|(version, _)| *version)).max()
     }
 
-    fn outcome(&self, newest: &Snapshot) -> Outcome {
-        if self.writes.is_empty() {
+    /// What it has read and does not write.
+    fn reads_only(&self) -> impl Iterator<Item = (&Key, bool)> {
+        let reads = self.reads.iter().filter(|(key, _)| !self.writes.contains_key(*key));
+        reads.map(|(key, (_, absent))| (key, *absent))
+    }
+
+    /// What others have overwritten of what it has read, with the low watermark of each.
+    fn stale_reads(&self, newest: &Snapshot, certification: &Certification) -> Vec<(Conflict, u64)> {
+        let mut stale = Vec::new();
+        let mut check = |kind, key: &Key, range| {
+            if let Some((version, low)) = certification.overwriter(key, self.began_version) {
+                stale.push((Conflict { kind, key: key.clone(), range, version }, low));
+            }
+        };
+        for (key, absent) in self.reads_only() {
+            check(if absent { ConflictKind::Phantom } else { ConflictKind::ReadWrite }, key, None);
+        }
+        for range in &self.ranges {
+            for key in newest.keys().filter(|key| range.covers(key)) {
+                check(ConflictKind::Phantom, key, Some(range.range.clone()));
+            }
+        }
+        stale
+    }
+
+    /// What becomes of it when it changes nothing: it has its place at its snapshot.
+    fn unchanged(&self, newest: &Snapshot, certification: &Certification) -> Outcome {
+        if self.isolation != IsolationLevel::Serializable || !self.tracks_reads() {
             return Outcome::Unchanged;
+        }
+        let mut stale = self.stale_reads(newest, certification);
+        stale.retain(|(_, low)| *low <= self.began_version);
+        match stale.is_empty() {
+            true => Outcome::Unchanged,
+            false => Outcome::ConflictsAtSnapshot(stale.into_iter().map(|(conflict, _)| conflict).collect()),
+        }
+    }
+
+    fn outcome(&self, newest: &Snapshot, certification: &Certification) -> Outcome {
+        if self.writes.is_empty() {
+            return self.unchanged(newest, certification);
         }
         let version_of = |key: &[u8]| newest.get(key).map_or(0, |cell| cell.version);
         let serializable = self.isolation == IsolationLevel::Serializable;
@@ -305,29 +393,42 @@ impl ModelTransaction {
             changes.insert(key.clone(), change);
         }
         if !conflicts.is_empty() {
-            return Outcome::Conflicts(conflicts);
+            return Outcome::conflicts(conflicts);
         }
         if changes.is_empty() {
-            return Outcome::Unchanged;
+            return self.unchanged(newest, certification);
         }
-        if serializable {
-            for (key, (_, absent)) in &self.reads {
-                if !self.writes.contains_key(key) && version_of(key) > self.began_version {
-                    let kind = if *absent { ConflictKind::Phantom } else { ConflictKind::ReadWrite };
-                    conflicts.push(Conflict { kind, key: key.clone(), range: None, version: version_of(key) });
-                }
-            }
-            for range in &self.ranges {
-                for (key, cell) in newest.iter() {
-                    if range.covers(key) && cell.version > self.began_version {
-                        let range = Some(range.range.clone());
-                        let (kind, key, version) = (ConflictKind::Phantom, key.clone(), cell.version);
-                        conflicts.push(Conflict { kind, key, range, version });
-                    }
-                }
-            }
+        if !serializable {
+            return Outcome::Committed { changes, low: None };
         }
-        if conflicts.is_empty() { Outcome::Committed(changes) } else { Outcome::Conflicts(conflicts) }
+        let stale = self.stale_reads(newest, certification);
+        let low = stale.iter().map(|(_, low)| *low).min();
+        let commits = |changes| Outcome::Committed { changes, low };
+        let Some(low) = low else {
+            return commits(changes);
+        };
+        let reasons = stale.into_iter().map(|(conflict, _)| conflict).collect();
+        let comes_after = |key: &Key| {
+            let newest = newest.get(key);
+            let seen = newest.filter(|cell| cell.rows.is_some()).map_or(0, |cell| cell.version);
+            let read = certification.readers.get(&(key.clone(), seen)).is_some_and(|stamp| *stamp >= low);
+            let scans = certification.scans.iter().filter(|(_, stamp)| *stamp >= low);
+            let scanned = scans.flat_map(|(ranges, _)| ranges).any(|range| range.covers(key));
+            read || scanned || newest.is_some_and(|cell| cell.version >= low)
+        };
+        if low <= self.began_version
+            || certification.read_only.is_some_and(|snapshot| snapshot >= low)
+            || changes.keys().any(comes_after)
+        {
+            return Outcome::conflicts(reasons);
+        }
+        // Readers of other absent keys may share the place of one that it writes.
+        let absent = |key: &Key| newest.get(key).is_none_or(|cell| cell.rows.is_none());
+        let mistaken = certification.readers.iter().any(|((_, seen), stamp)| *seen == 0 && *stamp >= low);
+        match changes.keys().any(absent) && mistaken {
+            true => Outcome::Conflicts { reasons, otherwise: Some(Box::new(commits(changes))) },
+            false => commits(changes),
+        }
     }
 }
 
@@ -343,6 +444,7 @@ struct World {
     database: TransactionManager<Numbers>,
     newest: Snapshot,
     version: u64,
+    certification: Certification,
     slots: [Option<Slot>; SLOTS],
 }
 
@@ -379,10 +481,16 @@ impl World {
         }
         let version = transaction.commit().unwrap();
         let cells = map.into_iter().map(|(key, rows)| (key, Cell { version, rows: Some(rows) }));
-        World { database, newest: Rc::new(cells.collect()), version, slots: [const { None }; SLOTS] }
+        World {
+            database,
+            newest: Rc::new(cells.collect()),
+            version,
+            certification: Certification::default(),
+            slots: [const { None }; SLOTS],
+        }
     }
 
-    fn begin(&self, isolation: IsolationLevel, resolution: Option<ConflictResolution>, read_only: bool) -> Slot {
+    fn begin(&mut self, isolation: IsolationLevel, resolution: Option<ConflictResolution>, read_only: bool) -> Slot {
         let options = TransactionOptions {
             isolation: Some(isolation),
             conflict_resolution: resolution,
@@ -391,6 +499,9 @@ impl World {
         };
         let real = self.database.begin(&options);
         assert!(real.snapshot_version() >= self.version, "begin sees what was committed before");
+        if isolation == IsolationLevel::Serializable && read_only {
+            self.certification.read_only = Some(self.version);
+        }
         let model = ModelTransaction {
             isolation,
             resolution: resolution.unwrap_or(self.database.options().conflict_resolution),
@@ -524,22 +635,44 @@ impl World {
         let committed = real.commit();
         assert!(!real.is_open(), "commit ends it");
         assert_eq!(real.commit_version(), committed.as_ref().ok().copied());
-        match (model.outcome(&self.newest), committed) {
-            (Outcome::Unchanged, Ok(version)) => assert!(version >= model.began_version),
-            (Outcome::Committed(changes), Ok(version)) => {
+        let expected = match (model.outcome(&self.newest, &self.certification), &committed) {
+            (Outcome::Conflicts { otherwise: Some(otherwise), .. }, Ok(_)) => *otherwise,
+            (expected, _) => expected,
+        };
+        let certified = model.isolation == IsolationLevel::Serializable && model.tracks_reads();
+        let among = |conflicts: &[Conflict], reasons: &[Conflict]| {
+            assert!(!conflicts.is_empty());
+            for conflict in conflicts {
+                assert!(conflict_is_among(conflict, reasons), "{conflict:?} is none of {reasons:?}");
+            }
+        };
+        match (expected, committed) {
+            (Outcome::Unchanged, Ok(version)) => {
+                assert!(version >= model.began_version);
+                if certified {
+                    self.certification.leave_reader(&model, model.began_version);
+                }
+            }
+            (Outcome::Committed { changes, low }, Ok(version)) => {
                 assert!(version > self.version, "versions grow");
+                if certified {
+                    self.certification.leave_reader(&model, version);
+                }
+                for key in changes.keys() {
+                    self.certification.commits.entry(key.clone()).or_default().push((version, low.unwrap_or(version)));
+                }
                 let newest = Rc::make_mut(&mut self.newest);
                 newest.extend(changes.into_iter().map(|(key, rows)| (key, Cell { version, rows })));
                 self.version = version;
             }
-            (Outcome::Conflicts(expected), Err(Error::Conflict(conflicts))) => {
-                assert!(!conflicts.is_empty());
-                for conflict in &conflicts {
-                    assert!(conflict_is_among(conflict, &expected), "{conflict:?} is none of {expected:?}");
-                }
+            (Outcome::Conflicts { reasons, .. }, Err(Error::Conflict(conflicts))) => among(&conflicts, &reasons),
+            (Outcome::ConflictsAtSnapshot(reasons), Err(Error::Conflict(conflicts))) => {
+                among(&conflicts, &reasons);
+                self.certification.leave_reader(&model, model.began_version);
             }
-            (Outcome::Conflicts(expected), committed) => panic!("{committed:?} in spite of {expected:?}"),
-            (Outcome::Unchanged | Outcome::Committed(_), committed) => panic!("{committed:?} without a reason"),
+            (Outcome::ConflictsAtSnapshot(reasons), committed) => panic!("{committed:?} in spite of {reasons:?}"),
+            (Outcome::Conflicts { reasons, .. }, committed) => panic!("{committed:?} in spite of {reasons:?}"),
+            (Outcome::Unchanged | Outcome::Committed { .. }, committed) => panic!("{committed:?} without a reason"),
         }
         assert!(matches!(real.get(b"k"), Err(Error::InvalidState(_))));
         for cursor in cursors.iter_mut().flatten() {

@@ -313,7 +313,12 @@ fn what_aborts_leaves_no_key() {
         } else {
             transaction.put(&key(0), maker.chunk(round)).unwrap();
         }
-        put(&database, 0, maker.chunk(round));
+        // It reads what the first one writes, so that neither can come before the other.
+        let overtaking = |writer: &mut Transaction<Counted>| {
+            assert!(!writer.exists(&key(100 * round + 1))?);
+            writer.put(&key(0), maker.chunk(round))
+        };
+        database.transact(&at(Serializable), overtaking).unwrap();
         assert!(transaction.commit().is_err());
         // Rolled back, and dropped.
         for dropped in [false, true] {

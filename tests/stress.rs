@@ -321,8 +321,9 @@ fn what_a_serializable_commit_has_read_is_the_newest_at_its_version() {
                     let found = transaction.scan(range, Direction::Forward, None).unwrap();
                     let again = only(&found.last().unwrap().1);
                     assert!(again >= seen, "a later snapshot has an older value");
-                    // Not in the range, so that the two do not disturb each other.
-                    transaction.put(&[&[0xff, thread][..], &key(again)].concat(), numbers(&[again])).unwrap();
+                    // Not in the range, so that the two do not disturb each other; but the writer reads it, and so none
+                    // that has seen too little can come before the writer.
+                    transaction.put(&[0xff, thread], numbers(&[again])).unwrap();
                     attempts.fetch_add(1, Ordering::Release);
                     match transaction.commit() {
                         Ok(version) => own.push((version, (again, false))),
@@ -344,8 +345,11 @@ fn what_a_serializable_commit_has_read_is_the_newest_at_its_version() {
                 }
                 for _ in 0..value % 7 + 1 {
                     value += 1;
-                    let write = |writer: &mut Transaction<Numbers>| writer.put(&key(hot), numbers(&[value]));
-                    let ((), version) = database.transact(&at(ReadCommitted), write).unwrap();
+                    let write = |writer: &mut Transaction<Numbers>| {
+                        (0..2).try_for_each(|thread| writer.exists(&[0xff, thread]).map(|_| ()))?;
+                        writer.put(&key(hot), numbers(&[value]))
+                    };
+                    let ((), version) = database.transact(&at(Serializable), write).unwrap();
                     own.push((version, (value, true)));
                 }
             }
@@ -649,7 +653,11 @@ fn thousands_of_transactions_are_open_at_once() {
         }
         transaction.put(&[b"own", &key(number)[..]].concat(), numbers(&[number])).unwrap();
         open.push(transaction);
-        database.transact(&at(ReadCommitted), |writer| writer.put(&key(0), numbers(&[number]))).unwrap();
+        let overtaking = |writer: &mut Transaction<Numbers>| {
+            assert!(!writer.exists(&[b"own", &key(number)[..]].concat())?);
+            writer.put(&key(0), numbers(&[number]))
+        };
+        database.transact(&at(Serializable), overtaking).unwrap();
     }
     let stats = database.stats();
     assert_eq!(stats.active_transactions, OPEN);
@@ -667,7 +675,7 @@ fn thousands_of_transactions_are_open_at_once() {
                     assert_eq!(get_one(&mut transaction, 0), Ok(mine), "the snapshot of number {mine}");
                     match transaction.commit() {
                         Ok(_) => assert!(mine % 2 == 0),
-                        // What a serializable one has read was overwritten since.
+                        // What a serializable one has read was overwritten by somebody who has read what it writes.
                         Err(Error::Conflict(_)) => assert!(mine % 2 == 1),
                         Err(error) => panic!("{error}"),
                     }

@@ -70,6 +70,7 @@ static void test_errors(void) {
   khonsu_txn *writer = testing_begin(db);
   CHECK_VALUE(reader, "key", "absent");
   EXPECT_OK(testing_put(reader, "other", "1", &error));
+  CHECK_VALUE(writer, "other", "absent");
   EXPECT_OK(testing_put(writer, "key", "2", &error));
   EXPECT_OK(khonsu_txn_commit(writer, &error));
   uint64_t version = 0;
@@ -166,7 +167,7 @@ static void test_stats(void) {
   CHECK_VALUE(loser, "one", "1,2,3,4");
   EXPECT_OK(testing_put(loser, "four", "7", &error));
   uint64_t snapshot = version;
-  version = testing_commit_put(db, "one", "8");
+  version = testing_commit_having_read(db, "four", "one", "8");
 
   EXPECT_OK(khonsu_db_stats(db, &after, sizeof(after), &error));
   CHECK(after.keys == 2);

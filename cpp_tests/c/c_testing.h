@@ -255,26 +255,35 @@ static inline void testing_check_committed(const khonsu_db *db, const char *key,
 }
 #define CHECK_COMMITTED(db, key, expected) testing_check_committed((db), (key), (expected), __FILE__, __LINE__)
 
-static inline uint64_t testing_commit_put(const khonsu_db *db, const char *key, const char *text) {
+/* A commit that changes one key, having read another one before where `read` is not NULL. One that has read the key that
+ * is changed and writes the one that was read must not commit any more: neither could come before the other. A text of
+ * NULL deletes. */
+static inline uint64_t testing_commit_having_read(const khonsu_db *db, const char *read, const char *key,
+                                                  const char *text) {
   khonsu_error *error = NULL;
   uint64_t version = 0;
   khonsu_txn *txn = testing_begin(db);
-  EXPECT_OK(testing_put(txn, key, text, &error));
+  if (read != NULL) {
+    bool exists = false;
+    EXPECT_OK(khonsu_txn_exists(txn, KEY(read), &exists, &error));
+  }
+  if (text != NULL) {
+    EXPECT_OK(testing_put(txn, key, text, &error));
+  } else {
+    EXPECT_OK(khonsu_txn_delete(txn, KEY(key), &error));
+  }
   EXPECT_OK(khonsu_txn_commit(txn, &error));
   EXPECT_OK(khonsu_txn_commit_version(txn, &version, &error));
   khonsu_txn_free(txn);
   return version;
 }
 
+static inline uint64_t testing_commit_put(const khonsu_db *db, const char *key, const char *text) {
+  return testing_commit_having_read(db, NULL, key, text);
+}
+
 static inline uint64_t testing_commit_delete(const khonsu_db *db, const char *key) {
-  khonsu_error *error = NULL;
-  uint64_t version = 0;
-  khonsu_txn *txn = testing_begin(db);
-  EXPECT_OK(khonsu_txn_delete(txn, KEY(key), &error));
-  EXPECT_OK(khonsu_txn_commit(txn, &error));
-  EXPECT_OK(khonsu_txn_commit_version(txn, &version, &error));
-  khonsu_txn_free(txn);
-  return version;
+  return testing_commit_having_read(db, NULL, key, NULL);
 }
 
 /* The rest of a cursor as "key=values key=values", freeing it; a cursor of NULL gives "no cursor". */

@@ -538,7 +538,7 @@ static void test_phantom_ranges(void) {
   khonsu_txn *txn = testing_begin(db);
   scan_all(txn, NULL, NULL, "");
   EXPECT_OK(testing_put(txn, "own", "1", &error));
-  uint64_t version = testing_commit_put(db, "new", "1");
+  uint64_t version = testing_commit_having_read(db, "own", "new", "1");
   EXPECT_KEEP(KHONSU_STATUS_CONFLICT, khonsu_txn_commit(txn, &error));
   CHECK_CONFLICT(KHONSU_CONFLICT_KIND_PHANTOM, "new", version);
   if (conflict_at(error, 0, &conflict)) {
@@ -563,7 +563,7 @@ static void test_phantom_ranges(void) {
     txn = testing_begin(db);
     scan_all(txn, "b", "m", "c=1");
     EXPECT_OK(testing_put(txn, "elsewhere", "1", &error));
-    version = change ? testing_commit_delete(db, "c") : testing_commit_put(db, "c", "1");
+    version = testing_commit_having_read(db, "elsewhere", "c", change ? NULL : "1");
     EXPECT_KEEP(KHONSU_STATUS_CONFLICT, khonsu_txn_commit(txn, &error));
     if (conflict_at(error, 0, &conflict)) {
       CHECK(conflict.version == version);
@@ -591,7 +591,7 @@ static void test_absent_keys(void) {
         CHECK_VALUE(txn, "absent", "absent");
       }
       EXPECT_OK(testing_put(txn, "written", "1", &error));
-      uint64_t version = testing_commit_put(db, "absent", "1");
+      uint64_t version = testing_commit_having_read(db, "written", "absent", "1");
       if (levels[level] == KHONSU_ISOLATION_SERIALIZABLE) {
         EXPECT_KEEP(KHONSU_STATUS_CONFLICT, khonsu_txn_commit(txn, &error));
         CHECK_CONFLICT(KHONSU_CONFLICT_KIND_PHANTOM, "absent", version);

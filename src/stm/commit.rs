@@ -12,10 +12,10 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
-use super::database::Database;
+use super::database::{Database, DatabasePool};
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
-use super::memory::{Descriptor, Head, Installation, Phase, Record, SlotWord, State, Version};
+use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, State, Version};
 use super::value::{Chunk, Value};
 use super::working_set::Operation;
 
@@ -45,16 +45,20 @@ enum Installed {
     Restart,
 }
 
-pub(crate) struct Committer<'g, C: Send + Sync + 'static> {
-    pub database: &'g Database<C>,
+pub(crate) struct Committer<'g, C: Chunk> {
+    pub pool: &'g DatabasePool<C>,
     pub guard: &'g Guard,
-    pub word: &'g SlotWord,
+    pub presence: &'g Presence<C>,
     pub snapshot: u64,
 }
 
 impl<'g, C: Chunk> Committer<'g, C> {
     fn tracker(&self) -> DependencyTracker<'g, C> {
-        DependencyTracker { buffer: &self.database.buffer, clock: &self.database.clock, guard: self.guard }
+        DependencyTracker { pool: self.pool, guard: self.guard }
+    }
+
+    fn database(&self) -> &'g Database<C> {
+        self.pool.shared()
     }
 
     /// Commits the writes, if what the footprint says is still true at the stamp. Gives the version.
@@ -62,17 +66,23 @@ impl<'g, C: Chunk> Committer<'g, C> {
         let footprint = footprint.map(Arc::new);
         let mut records: Vec<(&PlannedWrite<'_, C>, &'g Record<C>)> = writes
             .iter()
-            .map(|write| (write, self.database.buffer.record(write.hash, write.key, self.guard)))
+            .map(|write| (write, self.database().buffer.record(write.hash, write.key, self.guard)))
             .collect();
         // One order for all, so that two that write the same keys seldom hold some of them each.
         records.sort_unstable_by_key(|(_, record)| std::ptr::from_ref(*record).addr());
         if footprint.is_some() {
-            self.word.keep_later(self.snapshot);
+            self.presence.word.keep_later(self.snapshot);
         }
 
         for restarts in 0..MOST_RESTARTS {
-            let mut installation =
-                Installation::new(self.snapshot, footprint.clone(), writes.len(), self.guard, &self.database.meters);
+            let mut installation = Installation::new(
+                self.snapshot,
+                footprint.clone(),
+                writes.len(),
+                &self.presence.announcement,
+                self.guard,
+                &self.database().meters,
+            );
             match self.install(&mut installation, &mut records, restarts) {
                 Ok(true) => {}
                 Ok(false) => continue,
@@ -84,9 +94,9 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 }
             }
             if installation.installed().next().is_none() {
-                // Everything was ignored: nothing changes, and the reads were true at the snapshot.
+                // Everything was ignored: nothing changes.
                 installation.abort();
-                return Ok(self.snapshot);
+                return self.commit_at_snapshot(footprint.as_deref());
             }
             let descriptor = installation.descriptor();
             if descriptor.advance(Phase::Installing, Phase::Ready).is_err() {
@@ -107,6 +117,14 @@ impl<'g, C: Chunk> Committer<'g, C> {
         self.reclaim_unused(&records);
         let crowded = writes.first().map(|write| write.conflict(0));
         Err(Error::Conflict(crowded.into_iter().collect()))
+    }
+
+    /// Commits without a write. Gives the version of the snapshot.
+    pub fn commit_at_snapshot(&self, footprint: Option<&Footprint<C>>) -> Result<u64, Error> {
+        if let Some(footprint) = footprint {
+            self.tracker().certify_at_snapshot(footprint, self.snapshot).map_err(Error::Conflict)?;
+        }
+        Ok(self.snapshot)
     }
 
     /// Installs all writes. False: somebody has aborted this attempt.
@@ -145,8 +163,8 @@ impl<'g, C: Chunk> Committer<'g, C> {
             let base = match &head {
                 Head::Empty => None,
                 Head::Sealed => {
-                    self.database.buffer.remove(record, self.guard);
-                    *record = self.database.buffer.record(write.hash, write.key, self.guard);
+                    self.database().buffer.remove(record, self.guard);
+                    *record = self.database().buffer.record(write.hash, write.key, self.guard);
                     continue;
                 }
                 Head::Version(version) => match version.state(self.guard) {
@@ -220,8 +238,8 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 Phase::Committed(version) => return Ok(version),
                 // Somebody else may have decided before the stamp was seen here: a later one finds the same and more.
                 Phase::Aborted => {
-                    let version = stamp.unwrap_or_else(|| self.database.clock.now() + 1);
-                    return Err(tracker.reportable_conflicts(descriptor, version));
+                    let version = stamp.unwrap_or_else(|| self.database().clock.now() + 1);
+                    return Err(tracker.stale_reads(descriptor, version));
                 }
             }
         }
@@ -247,7 +265,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
     fn note_superseded(&self, installation: &Installation<'g, C>) {
         for (record, installed) in installation.installed() {
             if installed.value().is_none() || installed.older(self.guard).is_some() {
-                self.database.reclaimer.note(record, self.guard);
+                self.database().reclaimer.note(record, self.guard);
             }
         }
     }
@@ -256,7 +274,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
     fn reclaim_unused(&self, records: &[(&PlannedWrite<'_, C>, &'g Record<C>)]) {
         for (_, record) in records {
             if matches!(record.head(self.guard), Head::Empty) {
-                self.database.reclaimer.note(record, self.guard);
+                self.database().reclaimer.note(record, self.guard);
             }
         }
     }

@@ -150,7 +150,7 @@ impl<C: Chunk> Cursor<C> {
     /// Reads committed entries until there are some or none are left.
     fn read_ahead(&mut self, parts: &mut ScanParts<'_, C>) {
         let guard = parts.context.participant.pin();
-        let tracker = DependencyTracker { buffer: &parts.database.buffer, clock: &parts.database.clock, guard: &guard };
+        let tracker = DependencyTracker { pool: parts.pool, guard: &guard };
         while let Some(unread) = self.unread.take() {
             let last = tracker.read_range(&unread, self.direction, self.batch, self.snapshot, |record, value| {
                 self.ahead.push_back((KeyBytes::new(record.key()), value.clone()));

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::memory::{Participant, Pool};
 use super::meters::Meters;
 use super::options::Options;
+use super::reader_stamps::ReaderStamps;
 use super::reclaimer::Reclaimer;
 use super::reservation::Reservations;
 use super::snapshot::LiveSnapshots;
@@ -15,6 +16,7 @@ pub(crate) struct Database<C: Send + Sync + 'static> {
     pub options: Options,
     pub clock: Clock,
     pub buffer: TxnBuffer<C>,
+    pub reader_stamps: ReaderStamps,
     pub reclaimer: Reclaimer<C>,
     pub reservations: Reservations,
     pub meters: Meters,
@@ -31,7 +33,7 @@ pub(crate) struct Context<C> {
     pub written: u64,
 }
 
-pub(crate) type DatabasePool<C> = Pool<Context<C>, Database<C>>;
+pub(crate) type DatabasePool<C> = Pool<Context<C>, Database<C>, C>;
 
 impl<C: Send + Sync + 'static> Database<C> {
     pub fn new(options: Options) -> Self {
@@ -39,6 +41,7 @@ impl<C: Send + Sync + 'static> Database<C> {
         Database {
             options,
             clock: Clock::new(),
+            reader_stamps: ReaderStamps::new(),
             reclaimer: Reclaimer::new(),
             reservations: Reservations::new(buffer.collector()),
             buffer,

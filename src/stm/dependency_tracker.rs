@@ -1,27 +1,42 @@
 //! What serializable transactions depend on, and whether they may commit.
 //!
-//! First form: backward validation (Kung and Robinson, "On Optimistic Methods for Concurrency Control", TODS 6(2),
-//! 1981, section 4, with the stamps as transaction numbers). A transaction may commit at its stamp if nothing that it
-//! read at its snapshot, key, absent key or range, was committed by another one between the two. It then might as well
-//! have run at the instant of its stamp, so stamps are a serial order, and one that respects real time. Transactions
-//! that write nothing are ordered at their snapshots and need no certification.
+//! The Serial Safety Net (Wang, Johnson, Fekete and Pandis, "Efficiently making (almost) any concurrency control
+//! mechanism serializable", VLDB Journal 26, 2017) over snapshot isolation, made strict. With stamps as commit times, a
+//! dependency from a later to an earlier transaction can only be this: the later one has read what the earlier one has
+//! overwritten. A cycle needs such a step back. So each transaction has a *low watermark*: the stamp of the earliest one
+//! that is reached from it by steps back alone, or its own. A cycle through it is closed only by one that comes before it
+//! and has a stamp at or above its low watermark, and then it must not commit. Those who come before it:
 //!
-//! Anyone can certify a stamped transaction: its footprint is frozen. All come to the same verdict, because what is
-//! committed before its stamp is settled first, by helping, and what is not stamped yet will get a later stamp. The help
-//! goes to ever earlier stamps, so it ends.
+//! - whoever was committed at its snapshot, as that may have been seen, or have ended before it began;
+//! - read-only transactions, of which only the newest snapshot is known, slot by slot;
+//! - who wrote, or read, what it overwrites: each version has its stamp, and certified readers leave theirs behind
+//!   ([`super::reader_stamps`]) before they commit.
+//!
+//! A transaction that has read nothing stale is its own low watermark, and commits without a look at any of this. So none is
+//! aborted that backward validation would let through. What it costs is linear in what a transaction reads and writes.
+//!
+//! Anyone can certify a stamped transaction: all that it is judged by is frozen, or grows only to its disadvantage by
+//! what comes later. The low watermark is the same for all who find it, as each settles what has an earlier stamp first, by
+//! helping. The help goes to ever earlier stamps, so it ends. A reader leaves its stamp after it has settled whoever has
+//! overwritten what it read before that stamp; so nobody finds the stamp of a later reader in place of an earlier one's.
+//!
+//! A transaction that comes to its end without a write draws no stamp, and has its place at its snapshot. It leaves that as
+//! its reader's stamp first, and then looks for those who overwrote what it read and have a low watermark at or below. Who
+//! is certified later finds its stamp; a sequentially consistent fence between the two steps on both sides makes sure
+//! that one of them sees the other. Declared read-only, a transaction is known from its beginning and never certified.
 
 use std::ops::ControlFlow;
-use std::ptr;
+use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 
-use super::clock::Clock;
 use super::conflict::{Conflict, ConflictKind};
+use super::database::{Database, DatabasePool};
 use super::key::{KeyBytes, KeyRange};
 use super::memory::{Descriptor, Head, Phase, Record, RecordRef, State, Version};
 use super::options::Direction;
-use super::txn_buffer::TxnBuffer;
-use super::value::Value;
+use super::sync::{Ordering, fence};
+use super::value::{Chunk, Value};
 
 /// More conflicts than this are not reported of one commit.
 const REPORTED: usize = 16;
@@ -29,7 +44,7 @@ const REPORTED: usize = 16;
 /// What a transaction has read at its snapshot and does not write itself.
 pub(crate) struct Footprint<C> {
     pub reads: Vec<PointRead<C>>,
-    pub ranges: Vec<KeyRange>,
+    pub ranges: Arc<[KeyRange]>,
 }
 
 pub(crate) struct PointRead<C> {
@@ -40,41 +55,50 @@ pub(crate) struct PointRead<C> {
     pub absent: bool,
 }
 
-/// The newest version that was committed at or before a limit.
-pub(crate) enum Newest<'g, C> {
-    Version(&'g Version<C>, u64),
-    None,
-    /// The record is dead.
+/// The first that has overwritten something after a snapshot.
+struct Overwriter {
+    version: u64,
+    low: u64,
+}
+
+/// What has become of a record since a snapshot.
+enum Since {
+    Unchanged,
+    Overwritten(Overwriter),
+    /// The record is dead, and was so at the snapshot; its key may have a new one.
     Sealed,
 }
 
 /// Settles the fate of transactions and finds what is committed. It owns nothing: it works on the shared structures.
-pub(crate) struct DependencyTracker<'g, C: Send + Sync + 'static> {
-    pub buffer: &'g TxnBuffer<C>,
-    pub clock: &'g Clock,
+pub(crate) struct DependencyTracker<'g, C: Chunk> {
+    pub pool: &'g DatabasePool<C>,
     pub guard: &'g Guard,
 }
 
-impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
-    /// The newest version of a record committed at or before `limit`; those of `own` are passed over.
-    pub fn newest_at(&self, record: &'g Record<C>, limit: u64, own: Option<&'g Descriptor<C>>) -> Newest<'g, C> {
+impl<'g, C: Chunk> DependencyTracker<'g, C> {
+    fn database(&self) -> &'g Database<C> {
+        self.pool.shared()
+    }
+
+    /// The newest version of a record committed at or before a snapshot.
+    pub fn newest_at<'r>(&self, record: &'r Record<C>, snapshot: u64) -> Option<&'r Version<C>>
+    where
+        'g: 'r,
+    {
         let mut next = match record.head(self.guard) {
-            Head::Empty => None,
-            Head::Sealed => return Newest::Sealed,
+            Head::Empty | Head::Sealed => None,
             Head::Version(version) => Some(version),
         };
         while let Some(version) = next {
             match version.state(self.guard) {
-                State::Committed(number) if number <= limit => return Newest::Version(version, number),
-                State::Undecided(descriptor)
-                    if !own.is_some_and(|own| ptr::eq(own, descriptor)) && self.settle_up_to(descriptor, limit) =>
-                {
+                State::Committed(number) if number <= snapshot => return Some(version),
+                State::Undecided(descriptor) if self.settle_up_to(descriptor, snapshot) => {
                     // Decided now: look at it again.
                 }
                 State::Committed(_) | State::Aborted | State::Undecided(_) => next = version.older(self.guard),
             }
         }
-        Newest::None
+        None
     }
 
     /// Passes the values that a snapshot sees in a range to `visit`, looking at no more than `most` records. Gives the last
@@ -88,7 +112,7 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
         mut visit: impl FnMut(&'g Record<C>, &'g Value<C>),
     ) -> Option<&'g Record<C>> {
         let mut records: Vec<&Record<C>> = Vec::with_capacity(most);
-        self.buffer.walk(range.as_bounds(), direction, self.guard, |record| {
+        self.database().buffer.walk(range.as_bounds(), direction, self.guard, |record| {
             // One record after the other would wait for memory at each step; asked for in advance, the waits overlap.
             record.prefetch();
             records.push(record);
@@ -96,9 +120,7 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
         });
         records.iter().for_each(|record| record.prefetch_newest());
         for record in &records {
-            if let Newest::Version(version, _) = self.newest_at(record, snapshot, None)
-                && let Some(value) = version.value()
-            {
+            if let Some(value) = self.newest_at(record, snapshot).and_then(Version::value) {
                 visit(record, value);
             }
         }
@@ -106,7 +128,7 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
     }
 
     /// Brings an undecided transaction to its decision if its stamp can be at or before `limit`. False: it is later.
-    fn settle_up_to(&self, descriptor: &'g Descriptor<C>, limit: u64) -> bool {
+    fn settle_up_to(&self, descriptor: &Descriptor<C>, limit: u64) -> bool {
         loop {
             match descriptor.phase() {
                 // Its stamp will be drawn after this look at it, and the limit was drawn before.
@@ -120,83 +142,231 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
     }
 
     /// Gives a ready transaction its place in the order. A stamp that comes too late for that is lost.
-    pub fn stamp(&self, descriptor: &'g Descriptor<C>) {
-        let version = self.clock.draw();
+    pub fn stamp(&self, descriptor: &Descriptor<C>) {
+        let version = self.database().clock.draw();
         let stamped = if descriptor.certified_by_stamp() { Phase::Committed(version) } else { Phase::Stamped(version) };
         _ = descriptor.advance(Phase::Ready, stamped);
     }
 
     /// Certifies a stamped transaction and decides it, unless somebody else has.
-    pub fn decide(&self, descriptor: &'g Descriptor<C>, version: u64) {
-        let verdict = match self.conflicts(descriptor, version, 1).is_empty() {
-            true => Phase::Committed(version),
-            false => Phase::Aborted,
-        };
+    pub fn decide(&self, descriptor: &Descriptor<C>, version: u64) {
+        let verdict = if self.certify(descriptor, version) { Phase::Committed(version) } else { Phase::Aborted };
         _ = descriptor.advance(Phase::Stamped(version), verdict);
     }
 
-    /// What forbids a transaction to commit at `version`.
-    pub fn reportable_conflicts(&self, descriptor: &'g Descriptor<C>, version: u64) -> Vec<Conflict> {
-        self.conflicts(descriptor, version, REPORTED)
+    /// Whether a transaction may commit at its stamp. What follows from a commit is left behind before it says so. If it
+    /// is decided meanwhile, the answer means nothing.
+    fn certify(&self, descriptor: &Descriptor<C>, version: u64) -> bool {
+        let Some(footprint) = descriptor.footprint.as_deref() else {
+            return true;
+        };
+        let mut low = version;
+        let mut walked = 0_u32;
+        let stopped = self.overwriters(footprint, descriptor.snapshot, version - 1, |_, overwriter| {
+            low = overwriter.map_or(low, |overwriter| low.min(overwriter.low));
+            walked = walked.wrapping_add(1);
+            let moot = walked.is_multiple_of(64) && descriptor.phase() != Phase::Stamped(version);
+            if low <= descriptor.snapshot || moot { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if stopped.is_break() || low < version && self.comes_after(descriptor, low, version) {
+            return false;
+        }
+        descriptor.certified(low);
+        self.leave_reader_stamps(footprint, descriptor.snapshot, version);
+        true
     }
 
-    fn conflicts(&self, descriptor: &'g Descriptor<C>, version: u64, most: usize) -> Vec<Conflict> {
-        let mut conflicts = Vec::new();
-        let Some(footprint) = descriptor.footprint.as_deref() else {
-            return conflicts;
+    /// Whether a transaction with stale reads may have to come after one with a stamp of at least `low`.
+    fn comes_after(&self, descriptor: &Descriptor<C>, low: u64, version: u64) -> bool {
+        self.settle_announced(version - 1);
+        // Pairs with the fence in `certify_at_snapshot`; the writes were installed before the stamp was drawn.
+        fence(Ordering::SeqCst);
+        if self.pool.words().any(|word| word.newest_read_only() >= low) {
+            return true;
+        }
+        let Some(overwritten) = descriptor.overwritten(self.guard) else {
+            return true;
         };
-        let stamped = Phase::Stamped(version);
-        for read in &footprint.reads {
-            if let Some(version) = self.overwritten(read, descriptor, version) {
-                let kind = if read.absent { ConflictKind::Phantom } else { ConflictKind::ReadWrite };
-                conflicts.push(Conflict { kind, key: read.key.as_slice().to_vec(), range: None, version });
-                if conflicts.len() == most {
-                    return conflicts;
-                }
-            }
-        }
-        let mut walked = 0_u32;
-        for range in &footprint.ranges {
-            // Whoever is stamped before has linked its records before, so this walk meets all of them.
-            self.buffer.walk(range.as_bounds(), Direction::Forward, self.guard, |record| {
-                if let Newest::Version(_, version) = self.newest_at(record, version - 1, Some(descriptor))
-                    && version > descriptor.snapshot
-                {
-                    conflicts.push(Conflict {
-                        kind: ConflictKind::Phantom,
-                        key: record.key().to_vec(),
-                        range: Some(range.clone()),
-                        version,
-                    });
-                }
-                walked = walked.wrapping_add(1);
-                // A verdict that somebody else has given meanwhile needs no second one.
-                let moot = || most == 1 && walked.is_multiple_of(64) && descriptor.phase() != stamped;
-                if conflicts.len() == most || moot() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let Database { buffer, reader_stamps, .. } = self.database();
+        let mut keys = Vec::new();
+        for (record, older) in overwritten {
+            let key = record.key();
+            let newest = older.and_then(|version| match version.state(self.guard) {
+                State::Committed(number) => Some((version, number)),
+                State::Aborted | State::Undecided(_) => None,
             });
-            if conflicts.len() == most {
-                break;
+            let written = newest.map_or(0, |(_, number)| number);
+            let read = match newest.filter(|(version, _)| version.value().is_some()) {
+                Some((version, _)) => version.readers.newest(),
+                None => reader_stamps.of_absent(buffer.hash(key)).newest(),
+            };
+            if written.max(read) >= low {
+                return true;
+            }
+            keys.push(key);
+        }
+        keys.sort_unstable();
+        reader_stamps.scanned_since(&keys, low, self.guard)
+    }
+
+    /// Decides all transactions under certification with a stamp up to `limit`, so that their readers' stamps are where
+    /// they belong. In their order: none then has to settle another.
+    fn settle_announced(&self, limit: u64) {
+        let announced = self.pool.presences().filter_map(|presence| presence.announcement.descriptor(self.guard));
+        let stamped = announced.filter_map(|descriptor| match descriptor.phase() {
+            // It gets its stamp if it is ready, and nothing else is done yet.
+            Phase::Ready => {
+                self.stamp(descriptor);
+                descriptor.phase().stamped_up_to(limit).map(|version| (version, descriptor))
+            }
+            phase => phase.stamped_up_to(limit).map(|version| (version, descriptor)),
+        });
+        let mut stamped: Vec<_> = stamped.collect();
+        stamped.sort_unstable_by_key(|(version, _)| *version);
+        for (version, descriptor) in stamped {
+            if descriptor.phase() == Phase::Stamped(version) {
+                self.decide(descriptor, version);
             }
         }
+    }
+
+    /// Lets a transaction that has written nothing commit at its snapshot.
+    ///
+    /// # Errors
+    /// The conflicts, if it would see some others in an order that they cannot have.
+    pub fn certify_at_snapshot(&self, footprint: &Footprint<C>, snapshot: u64) -> Result<(), Vec<Conflict>> {
+        self.leave_reader_stamps(footprint, snapshot, snapshot);
+        // Pairs with the fence in `comes_after`.
+        fence(Ordering::SeqCst);
+        let limit = self.database().clock.now();
+        match self.conflicts(footprint, snapshot, limit, |overwriter| overwriter.low <= snapshot) {
+            conflicts if conflicts.is_empty() => Ok(()),
+            conflicts => Err(conflicts),
+        }
+    }
+
+    /// What a transaction has read and others have overwritten before `version`.
+    pub fn stale_reads(&self, descriptor: &Descriptor<C>, version: u64) -> Vec<Conflict> {
+        match descriptor.footprint.as_deref() {
+            Some(footprint) => self.conflicts(footprint, descriptor.snapshot, version - 1, |_| true),
+            None => Vec::new(),
+        }
+    }
+
+    fn conflicts(
+        &self,
+        footprint: &Footprint<C>,
+        snapshot: u64,
+        limit: u64,
+        is_one: impl Fn(&Overwriter) -> bool,
+    ) -> Vec<Conflict> {
+        let mut conflicts = Vec::new();
+        _ = self.overwriters(footprint, snapshot, limit, |place, overwriter| {
+            if let Some(overwriter) = overwriter.filter(&is_one) {
+                let (kind, key, range) = match place {
+                    Place::Key(read) if read.absent => (ConflictKind::Phantom, read.key.as_slice(), None),
+                    Place::Key(read) => (ConflictKind::ReadWrite, read.key.as_slice(), None),
+                    Place::InRange(key, range) => (ConflictKind::Phantom, key, Some(range.clone())),
+                };
+                conflicts.push(Conflict { kind, key: key.to_vec(), range, version: overwriter.version });
+            }
+            if conflicts.len() == REPORTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
         conflicts
     }
 
-    /// The version by which what was read had been overwritten before `version`.
-    fn overwritten(&self, read: &'g PointRead<C>, descriptor: &'g Descriptor<C>, version: u64) -> Option<u64> {
+    /// Passes all places of a footprint, each with its first overwriter after `snapshot` and up to `limit`, to `visit`.
+    fn overwriters(
+        &self,
+        footprint: &Footprint<C>,
+        snapshot: u64,
+        limit: u64,
+        mut visit: impl FnMut(Place<'_, C>, Option<Overwriter>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for read in &footprint.reads {
+            visit(Place::Key(read), self.overwriter(read, snapshot, limit))?;
+        }
+        for range in &*footprint.ranges {
+            let mut flow = ControlFlow::Continue(());
+            // Whoever is stamped before has linked its records before, so this walk meets all of them.
+            self.database().buffer.walk(range.as_bounds(), Direction::Forward, self.guard, |record| {
+                let overwriter = match self.since(record, snapshot, limit) {
+                    Since::Overwritten(overwriter) => Some(overwriter),
+                    Since::Unchanged | Since::Sealed => None,
+                };
+                flow = visit(Place::InRange(record.key(), range), overwriter);
+                flow
+            });
+            flow?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn overwriter(&self, read: &PointRead<C>, snapshot: u64, limit: u64) -> Option<Overwriter> {
+        let Database { buffer, .. } = self.database();
         let mut record = match read.record.as_deref() {
             Some(record) => record,
-            None => self.buffer.find(read.hash, read.key.as_slice(), self.guard)?,
+            None => buffer.find(read.hash, read.key.as_slice(), self.guard)?,
         };
         loop {
-            match self.newest_at(record, version - 1, Some(descriptor)) {
-                Newest::Version(_, version) => return Some(version).filter(|version| *version > descriptor.snapshot),
-                Newest::None => return None,
-                // The key was dead to every snapshot, this one included; it may have come back since.
-                Newest::Sealed => {
-                    self.buffer.remove(record, self.guard);
-                    record = self.buffer.find(read.hash, read.key.as_slice(), self.guard)?;
+            match self.since(record, snapshot, limit) {
+                Since::Unchanged => return None,
+                Since::Overwritten(overwriter) => return Some(overwriter),
+                Since::Sealed => {
+                    buffer.remove(record, self.guard);
+                    record = buffer.find(read.hash, read.key.as_slice(), self.guard)?;
                 }
             }
         }
     }
+
+    fn since(&self, record: &Record<C>, snapshot: u64, limit: u64) -> Since {
+        let mut next = match record.head(self.guard) {
+            Head::Empty => None,
+            Head::Sealed => return Since::Sealed,
+            Head::Version(version) => Some(version),
+        };
+        let mut first = None;
+        while let Some(version) = next {
+            match version.state(self.guard) {
+                State::Committed(number) if number <= snapshot => break,
+                State::Undecided(descriptor) if self.settle_up_to(descriptor, limit) => continue,
+                State::Committed(number) if number <= limit => first = Some((version, number)),
+                State::Committed(_) | State::Aborted | State::Undecided(_) => {}
+            }
+            next = version.older(self.guard);
+        }
+        match first {
+            Some((version, number)) => {
+                Since::Overwritten(Overwriter { version: number, low: version.low_watermark(self.guard) })
+            }
+            None => Since::Unchanged,
+        }
+    }
+
+    /// Leaves the stamp of a reader on all that it has read.
+    fn leave_reader_stamps(&self, footprint: &Footprint<C>, snapshot: u64, stamp: u64) {
+        let Database { buffer, reader_stamps, .. } = self.database();
+        for read in &footprint.reads {
+            let record = match &read.record {
+                _ if read.absent => None,
+                Some(record) => Some(&**record),
+                None => buffer.find(read.hash, read.key.as_slice(), self.guard),
+            };
+            let seen = record.and_then(|record| self.newest_at(record, snapshot));
+            match seen.filter(|version| version.value().is_some()) {
+                Some(version) => version.readers.raise(stamp),
+                None => reader_stamps.of_absent(read.hash).raise(stamp),
+            }
+        }
+        if !footprint.ranges.is_empty() {
+            reader_stamps.scanned(&footprint.ranges, stamp, self.guard);
+        }
+    }
+}
+
+/// What an overwriter is looked for at.
+enum Place<'a, C> {
+    Key(&'a PointRead<C>),
+    InRange(&'a [u8], &'a KeyRange),
 }

@@ -17,18 +17,36 @@
 //! What a scan found stays safe to use for ever, as later snapshots are not below its bound; it only gets less useful.
 
 use super::clock::Clock;
-use super::memory::SlotWord;
-use super::sync::Ordering;
+use super::sync::{AtomicU64, Ordering};
 
 const EXACT: u64 = 1;
 const FLOOR: u64 = 2;
 const FROM_HERE_ON: u64 = 3;
-const KIND_BITS: u32 = 2;
+const KIND: u64 = 3;
+/// Set beside the kind by transactions that are serializable and were declared read-only.
+const READ_ONLY: u64 = 4;
+const KIND_BITS: u32 = 3;
+
+/// The snapshot that the transaction in a slot holds.
+pub(crate) struct SlotWord {
+    word: AtomicU64,
+    /// The newest snapshot of the read-only transactions that the slot has had.
+    read_only: AtomicU64,
+}
 
 impl SlotWord {
+    pub fn new() -> Self {
+        SlotWord { word: AtomicU64::new(0), read_only: AtomicU64::new(0) }
+    }
+
     /// Takes a snapshot of everything committed so far, and keeps it from being reclaimed.
     pub fn register(&self, clock: &Clock) -> u64 {
         self.publish(EXACT, clock)
+    }
+
+    /// The same for a read-only transaction, of which certification must know.
+    pub fn register_read_only(&self, clock: &Clock) -> u64 {
+        self.publish(EXACT | READ_ONLY, clock)
     }
 
     /// Keeps tombstones later than everything committed so far.
@@ -37,10 +55,10 @@ impl SlotWord {
     }
 
     fn publish(&self, kind: u64, clock: &Clock) -> u64 {
-        self.0.store(clock.now() << KIND_BITS | FROM_HERE_ON, Ordering::SeqCst);
+        self.word.store(clock.now() << KIND_BITS | kind | FROM_HERE_ON, Ordering::SeqCst);
         let snapshot = clock.now();
         // Release is enough: a scan that reads the older, wider word only keeps more.
-        self.0.store(snapshot << KIND_BITS | kind, Ordering::Release);
+        self.word.store(snapshot << KIND_BITS | kind, Ordering::Release);
         snapshot
     }
 
@@ -52,22 +70,40 @@ impl SlotWord {
 
     pub fn back_to_floor(&self, floor: u64) {
         // Release: the reads come before; pairs with the scan's load.
-        self.0.store(floor << KIND_BITS | FLOOR, Ordering::Release);
+        self.word.store(floor << KIND_BITS | FLOOR, Ordering::Release);
     }
 
     /// Keeps all versions later than the snapshot, too.
     pub fn keep_later(&self, snapshot: u64) {
-        self.0.store(snapshot << KIND_BITS | FROM_HERE_ON, Ordering::SeqCst);
+        self.word.store(snapshot << KIND_BITS | FROM_HERE_ON, Ordering::SeqCst);
     }
 
     pub fn is_held(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+        self.word.load(Ordering::Relaxed) != 0
     }
 
     /// Gives the snapshot up.
     pub fn clear(&self) {
+        // Relaxed: the word is the caller's own; the store is released by the next one.
+        let word = self.word.load(Ordering::Relaxed);
+        if word & READ_ONLY != 0 {
+            self.read_only.store(word >> KIND_BITS, Ordering::Relaxed);
+        }
         // Release: the reads of the snapshot come before; pairs with the scan's load.
-        self.0.store(0, Ordering::Release);
+        self.word.store(0, Ordering::Release);
+    }
+
+    /// The newest snapshot of a read-only transaction that has this slot, or had it; `u64::MAX` while one begins.
+    ///
+    /// One that this misses takes its snapshot after the call. (SeqCst: see the head of this file.)
+    pub fn newest_read_only(&self) -> u64 {
+        let word = self.word.load(Ordering::SeqCst);
+        match (word & READ_ONLY, word & KIND) {
+            (READ_ONLY, FROM_HERE_ON) => u64::MAX,
+            (READ_ONLY, _) => word >> KIND_BITS,
+            // Relaxed: the load above acquires what was stored before the word was cleared.
+            _ => self.read_only.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -95,13 +131,13 @@ impl LiveSnapshots {
         (self.from_here_on, self.floor) = (self.bound, self.bound);
         self.exact.clear();
         for word in words {
-            let word = word.0.load(Ordering::SeqCst);
+            let word = word.word.load(Ordering::SeqCst);
             if word == 0 {
                 continue;
             }
             let snapshot = word >> KIND_BITS;
             self.floor = self.floor.min(snapshot);
-            match word & ((1 << KIND_BITS) - 1) {
+            match word & KIND {
                 EXACT => self.exact.push(snapshot),
                 FROM_HERE_ON => self.from_here_on = self.from_here_on.min(snapshot),
                 _ => {}
@@ -134,7 +170,6 @@ impl LiveSnapshots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stm::sync::AtomicU64;
 
     fn scan(clock: &Clock, words: &[SlotWord]) -> LiveSnapshots {
         let mut live = LiveSnapshots::unknown();
@@ -145,7 +180,7 @@ mod tests {
     #[test]
     fn versions_between_snapshots_are_not_needed() {
         let clock = Clock::new();
-        let words = [(); 3].map(|()| SlotWord(AtomicU64::new(0)));
+        let words = [(); 3].map(|()| SlotWord::new());
         for _ in 0..10 {
             clock.draw();
         }
@@ -178,5 +213,20 @@ mod tests {
         words[2].back_to_floor(30);
         assert!(words[2].is_held() && !scan(&clock, &words).needs(30, 31));
         assert!(LiveSnapshots::unknown().needs(1, 2));
+    }
+
+    #[test]
+    fn slots_remember_their_newest_read_only_snapshot() {
+        let (clock, word) = (Clock::new(), SlotWord::new());
+        clock.draw();
+        assert_eq!((word.register(&clock), word.newest_read_only()), (1, 0));
+        word.clear();
+        assert_eq!((word.register_read_only(&clock), word.newest_read_only()), (1, 1));
+        clock.draw();
+        assert_eq!(scan(&clock, std::slice::from_ref(&word)).floor(), 1);
+        word.clear();
+        assert!(!word.is_held());
+        word.register_floor(&clock);
+        assert_eq!(word.newest_read_only(), 1);
     }
 }

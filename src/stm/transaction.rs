@@ -8,11 +8,12 @@ use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::cursor::{Cursor, batch_for};
 use super::database::{Context, Database, DatabasePool};
-use super::dependency_tracker::{DependencyTracker, Footprint, Newest, PointRead};
+use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
 use super::key::{KeyRange, check_key};
-use super::memory::{Claim, SlotWord};
+use super::memory::{Claim, Presence, Version};
 use super::options::{Direction, IsolationLevel, TransactionOptions};
+use super::snapshot::SlotWord;
 use super::sync::{AtomicU64, Ordering};
 use super::value::{Chunk, Value};
 use super::working_set::{Entry, Operation, WorkingSet, Write};
@@ -48,7 +49,7 @@ struct Settings {
 }
 
 /// A claimed context in use. Ending, in whichever way, leaves it clean for the next.
-pub(super) struct Open<C: Chunk>(Claim<Context<C>, Database<C>>);
+pub(super) struct Open<C: Chunk>(Claim<Context<C>, Database<C>, C>);
 
 impl<C: Chunk> Open<C> {
     pub fn new(pool: &Arc<DatabasePool<C>>) -> Self {
@@ -56,14 +57,15 @@ impl<C: Chunk> Open<C> {
     }
 
     pub fn parts(&mut self) -> (&mut Context<C>, &DatabasePool<C>, &SlotWord) {
-        self.0.parts()
+        let (context, pool, presence) = self.0.parts();
+        (context, pool, &presence.word)
     }
 }
 
 impl<C: Chunk> Drop for Open<C> {
     fn drop(&mut self) {
-        let (context, _, word) = self.0.parts();
-        word.clear();
+        let (context, _, presence) = self.0.parts();
+        presence.word.clear();
         context.set.clear();
     }
 }
@@ -82,6 +84,7 @@ impl<C: Chunk> Transaction<C> {
         let (_, pool, word) = open.parts();
         let snapshot = match settings.isolation {
             IsolationLevel::ReadCommitted => word.register_floor(&pool.shared().clock),
+            IsolationLevel::Serializable if settings.read_only => word.register_read_only(&pool.shared().clock),
             IsolationLevel::RepeatableRead | IsolationLevel::Serializable => word.register(&pool.shared().clock),
         };
         Transaction { open: Some(open), settings, snapshot, commit_version: None, id: None }
@@ -163,18 +166,17 @@ impl<C: Chunk> Transaction<C> {
         let guard = context.participant.pin();
         let record = buffer.find(hash, key, &guard);
         record.inspect(|record| record.prefetch_newest());
-        let tracker = DependencyTracker { buffer, clock, guard: &guard };
-        let value = match record.map(|record| tracker.newest_at(record, snapshot, None)) {
-            Some(Newest::Version(version, _)) => version.value(),
-            Some(Newest::None | Newest::Sealed) | None => None,
-        };
+        let tracker = DependencyTracker { pool, guard: &guard };
+        let newest = record.and_then(|record| tracker.newest_at(record, snapshot));
+        let value = newest.and_then(Version::value);
         if moving {
             word.back_to_floor(floor);
         }
         if settings.tracks_reads() {
             let entry = context.set.entry(hash, key);
             let entry = &mut context.set.entries[entry];
-            if entry.read_at.is_none() {
+            // It may count as read already without having been looked up: see above.
+            if entry.record.is_none() {
                 entry.record = record.map(|record| record.share(&guard));
             }
             (entry.read_at, entry.absent) = (Some(snapshot), value.is_none());
@@ -313,7 +315,7 @@ impl<C: Chunk> Transaction<C> {
         let moving = settings.isolation == IsolationLevel::ReadCommitted;
         let floor = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
-        let Database { buffer, clock, .. } = pool.shared();
+        let clock = &pool.shared().clock;
         let snapshot = if moving { word.read_above_floor(floor, clock) } else { floor };
         let mut left = limit.unwrap_or(u64::MAX);
         let mut unread = (left > 0 && !range.is_empty()).then(|| range.clone());
@@ -321,7 +323,7 @@ impl<C: Chunk> Transaction<C> {
         while let Some(part) = unread.take() {
             // A pin for each part: a long scan must not keep memory from being freed for all its time.
             let guard = context.participant.pin();
-            let tracker = DependencyTracker { buffer, clock, guard: &guard };
+            let tracker = DependencyTracker { pool, guard: &guard };
             let last = tracker.read_range(&part, direction, batch_for(left), snapshot, |record, value| {
                 visit(record.key(), value);
                 left -= 1;
@@ -379,15 +381,8 @@ impl<C: Chunk> Transaction<C> {
     /// appended rows do not fit, [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
     pub fn commit(&mut self) -> Result<u64, Error> {
         let mut open = self.open.take().ok_or(ENDED)?;
-        let (context, pool, word) = open.parts();
-        let committed = if context.set.writes == 0 {
-            Ok(match self.settings.isolation {
-                IsolationLevel::ReadCommitted => pool.shared().clock.now(),
-                IsolationLevel::RepeatableRead | IsolationLevel::Serializable => self.snapshot,
-            })
-        } else {
-            self.settings.commit(self.snapshot, context, pool, word)
-        };
+        let (context, pool, presence) = open.0.parts();
+        let committed = self.settings.commit(self.snapshot, context, pool, presence);
         self.commit_version = committed.as_ref().ok().copied();
         let meters = &pool.shared().meters;
         match &committed {
@@ -419,7 +414,7 @@ impl<C: Chunk> Transaction<C> {
             return Err(Error::InvalidState("cursor: it belongs to another transaction"));
         }
         let (context, pool, _) = self.open()?.parts();
-        Ok(ScanParts { context, database: pool.shared(), snapshot, tracks_reads: settings.tracks_reads() })
+        Ok(ScanParts { context, pool, snapshot, tracks_reads: settings.tracks_reads() })
     }
 
     /// A slot of its own for a scan at read committed, which sees one snapshot from its beginning to its end.
@@ -439,7 +434,7 @@ impl<C: Chunk> Transaction<C> {
 /// What a cursor works on.
 pub(super) struct ScanParts<'t, C: Chunk> {
     pub context: &'t mut Context<C>,
-    pub database: &'t Database<C>,
+    pub pool: &'t DatabasePool<C>,
     pub snapshot: u64,
     pub tracks_reads: bool,
 }
@@ -462,13 +457,23 @@ impl Settings {
         snapshot: u64,
         context: &mut Context<C>,
         pool: &DatabasePool<C>,
-        word: &SlotWord,
+        presence: &Presence<C>,
     ) -> Result<u64, Error> {
         let database = pool.shared();
         let footprint = match self.isolation {
             IsolationLevel::Serializable => footprint(&mut context.set),
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
+        if context.set.writes == 0 {
+            return match (self.isolation, footprint) {
+                (IsolationLevel::ReadCommitted, _) => Ok(database.clock.now()),
+                (_, None) => Ok(snapshot),
+                (_, footprint) => {
+                    let guard = context.participant.pin();
+                    Committer { pool, guard: &guard, presence, snapshot }.commit_at_snapshot(footprint.as_ref())
+                }
+            };
+        }
         let set = &context.set;
         let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
         let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
@@ -496,8 +501,8 @@ impl Settings {
             }
         }));
 
-        let committed = Committer { database, guard: &guard, word, snapshot }.commit(&writes, footprint);
-        word.clear();
+        let committed = Committer { pool, guard: &guard, presence, snapshot }.commit(&writes, footprint);
+        presence.word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);
         database.reclaim_after(count, bytes, context, pool);
@@ -529,7 +534,8 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
             });
         }
     }
-    let ranges: Vec<_> = set.ranges.iter().map(|(range, _)| range.clone()).filter(|range| !range.is_empty()).collect();
+    let ranges: Arc<[_]> =
+        set.ranges.iter().map(|(range, _)| range.clone()).filter(|range| !range.is_empty()).collect();
     (!reads.is_empty() || !ranges.is_empty()).then_some(Footprint { reads, ranges })
 }
 

@@ -128,6 +128,17 @@ pub fn overtake(database: &Batches, rows: &[(&str, i64)]) -> u64 {
     transaction.commit().expect("nothing came between")
 }
 
+/// The same by a serializable transaction that has read something before. One that it overtakes must not write that:
+/// either would have to come before the other.
+pub fn overtake_having_read(database: &Batches, read: &str, rows: &[(&str, i64)]) -> u64 {
+    let mut transaction = begin(database, IsolationLevel::Serializable);
+    transaction.exists(read.as_bytes()).expect("exists");
+    for (key, number) in rows {
+        put(&mut transaction, key, *number);
+    }
+    transaction.commit().expect("nothing came between")
+}
+
 pub fn conflicts_of<T: std::fmt::Debug>(outcome: Result<T, Error>) -> Vec<Conflict> {
     match outcome {
         Err(Error::Conflict(conflicts)) => {

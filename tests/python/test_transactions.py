@@ -148,6 +148,7 @@ class Failures(unittest.TestCase):
         with self.db.begin() as loser, self.db.begin() as winner:
             self.assertEqual([], list(loser.scan(b"a", b"m")))
             loser.put(b"total", numbers(0))
+            winner.get(b"total")
             winner.put(b"c", numbers(1))
             winner.commit()
             with self.assertRaises(khonsu.KhonsuError) as raised:

@@ -1,5 +1,6 @@
 //! The descriptor of a committing transaction, and the installation of its versions by the owner.
 
+use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::record::{Head, Record};
 use super::version::{State, Version};
 use crate::stm::dependency_tracker::Footprint;
 use crate::stm::meters::Meters;
-use crate::stm::sync::{AtomicU64, Ordering};
+use crate::stm::sync::{AtomicPtr, AtomicU64, Ordering};
 use crate::stm::value::{Chunk, Value};
 
 /// How far a commit has come.
@@ -28,6 +29,14 @@ pub(crate) enum Phase {
 
 impl Phase {
     const TAG_BITS: u32 = 3;
+
+    /// The stamp, where there is one up to `limit` and no decision.
+    pub fn stamped_up_to(self, limit: u64) -> Option<u64> {
+        match self {
+            Phase::Stamped(version) if version <= limit => Some(version),
+            _ => None,
+        }
+    }
 
     fn encode(self) -> u64 {
         match self {
@@ -50,14 +59,29 @@ impl Phase {
     }
 }
 
-/// What the others must know of a committing transaction. All but the phase is frozen when it is published.
+/// What the others must know of a committing transaction. All but the phase and what certification finds is frozen when
+/// the transaction is ready.
 pub(crate) struct Descriptor<C> {
     phase: AtomicU64,
+    /// See [`low_watermark`](Descriptor::low_watermark); 0 until it is certified.
+    low: AtomicU64,
+    /// The records that it writes and its versions of them. The owner alone touches it before READY, and nobody changes
+    /// it from then on.
+    installed: UnsafeCell<Vec<Installed<C>>>,
     /// The snapshot that the transaction read.
     pub snapshot: u64,
     /// What has to be certified; `None`: the stamp alone commits it.
     pub footprint: Option<Arc<Footprint<C>>>,
 }
+
+/// A record, and the version that was put on top of it.
+type Installed<C> = (NonNull<Record<C>>, NonNull<Version<C>>);
+
+// SAFETY: it owns no record and no version, and gives access to them as the invariants of the module say; `installed` is
+// written before READY is released and only read after it was acquired.
+unsafe impl<C: Send + Sync> Send for Descriptor<C> {}
+// SAFETY: as above.
+unsafe impl<C: Send + Sync> Sync for Descriptor<C> {}
 
 impl<C> Descriptor<C> {
     pub fn phase(&self) -> Phase {
@@ -77,12 +101,58 @@ impl<C> Descriptor<C> {
     pub fn certified_by_stamp(&self) -> bool {
         self.footprint.is_none()
     }
+
+    /// Notes the low watermark, before the commit is published. Whoever certifies finds the same; one that comes so late
+    /// that it does not changes nothing.
+    pub fn certified(&self, low: u64) {
+        // Relaxed: published by the step to COMMITTED.
+        _ = self.low.compare_exchange(0, low, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The stamp of the earliest transaction that a committed one must come before, as far as certification looks; its
+    /// own stamp where there is none earlier.
+    pub fn low_watermark(&self) -> u64 {
+        match (self.low.load(Ordering::Relaxed), self.phase()) {
+            (0, Phase::Committed(version)) => version,
+            (low, _) => low,
+        }
+    }
+
+    /// The records that a stamped transaction writes, each with the version that it puts its own on. `None`: it is decided
+    /// already.
+    pub fn overwritten<'g>(
+        &'g self,
+        guard: &'g Guard,
+    ) -> Option<impl Iterator<Item = (&'g Record<C>, Option<&'g Version<C>>)>> {
+        let Phase::Stamped(_) = self.phase() else {
+            return None;
+        };
+        // SAFETY: READY was acquired by the look at the phase: the owner is done with it.
+        let installed = unsafe { &*self.installed.get() };
+        // SAFETY: invariant 5: it was undecided just now, under the guard.
+        Some(installed.iter().map(|(record, version)| unsafe { (record.as_ref(), version.as_ref().older(guard)) }))
+    }
+}
+
+/// The place in a slot by which others find the descriptor of a transaction that is being certified.
+pub(crate) struct Announcement<C>(AtomicPtr<Descriptor<C>>);
+
+impl<C> Announcement<C> {
+    pub fn new() -> Self {
+        Announcement(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    pub fn descriptor<'g>(&self, _guard: &'g Guard) -> Option<&'g Descriptor<C>> {
+        // Acquire: pairs with the release in `Installation::new`.
+        // SAFETY: invariant 5: it is retired after it was taken back, so later than the guard began.
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
 }
 
 /// The owner's side of a commit: it alone links versions, and it cleans up after the decision, also when it unwinds.
-pub(crate) struct Installation<'g, C: Send + Sync + 'static> {
+pub(crate) struct Installation<'g, C: Chunk> {
     descriptor: NonNull<Descriptor<C>>,
-    installed: Vec<(&'g Record<C>, &'g Version<C>)>,
+    announcement: &'g Announcement<C>,
     guard: &'g Guard,
     meters: &'g Meters,
     owned: PhantomData<Descriptor<C>>,
@@ -93,18 +163,24 @@ impl<'g, C: Chunk> Installation<'g, C> {
         snapshot: u64,
         footprint: Option<Arc<Footprint<C>>>,
         writes: usize,
+        announcement: &'g Announcement<C>,
         guard: &'g Guard,
         meters: &'g Meters,
     ) -> Self {
-        let descriptor =
-            Box::new(Descriptor { phase: AtomicU64::new(Phase::Installing.encode()), snapshot, footprint });
-        Installation {
-            descriptor: NonNull::from(Box::leak(descriptor)),
-            installed: Vec::with_capacity(writes),
-            guard,
-            meters,
-            owned: PhantomData,
+        let descriptor = NonNull::from(Box::leak(Box::new(Descriptor {
+            phase: AtomicU64::new(Phase::Installing.encode()),
+            low: AtomicU64::new(0),
+            installed: UnsafeCell::new(Vec::with_capacity(writes)),
+            snapshot,
+            footprint,
+        })));
+        // SAFETY: it is ours until `drop` retires it.
+        if !unsafe { descriptor.as_ref() }.certified_by_stamp() {
+            // Release: pairs with the acquire in `Announcement::descriptor`. It comes before READY, and so before the stamp:
+            // whoever has drawn a later one finds it.
+            announcement.0.store(descriptor.as_ptr(), Ordering::Release);
         }
+        Installation { descriptor, announcement, guard, meters, owned: PhantomData }
     }
 
     pub fn descriptor(&self) -> &'g Descriptor<C> {
@@ -112,8 +188,11 @@ impl<'g, C: Chunk> Installation<'g, C> {
         unsafe { &*self.descriptor.as_ptr() }
     }
 
-    pub fn installed(&self) -> impl Iterator<Item = (&'g Record<C>, &'g Version<C>)> + '_ {
-        self.installed.iter().copied()
+    pub fn installed(&self) -> impl Iterator<Item = (&'g Record<C>, &'g Version<C>)> {
+        // SAFETY: only the owner changes it, by an exclusive borrow of `self`, and not after READY.
+        let installed = unsafe { &*self.descriptor().installed.get() };
+        // SAFETY: both were reached under the guard (invariant 1).
+        installed.iter().map(|(record, version)| unsafe { (record.as_ref(), version.as_ref()) })
     }
 
     /// Links a version on top of `head`, which must be empty, committed or aborted; an aborted one is replaced.
@@ -158,8 +237,10 @@ impl<'g, C: Chunk> Installation<'g, C> {
         }
         record.hint_value(location);
         self.meters.version_installed(charge);
-        // SAFETY: published now, freed only after it was unlinked, and by the collector: it outlives the guard.
-        self.installed.push((record, unsafe { &*new }));
+        // SAFETY: the box was leaked above, so it is not null.
+        let new = unsafe { NonNull::new_unchecked(new) };
+        // SAFETY: this is the owner, before READY, so nobody else looks at it.
+        unsafe { (*self.descriptor().installed.get()).push((NonNull::from(record), new)) };
         Ok(())
     }
 
@@ -194,32 +275,32 @@ pub(super) unsafe fn retire<C: Send + Sync + 'static>(version: &Version<C>, guar
     }
 }
 
-impl<C: Send + Sync + 'static> Drop for Installation<'_, C> {
+impl<C: Chunk> Drop for Installation<'_, C> {
     /// Gives each version its number, or unlinks it where the transaction has aborted; then the descriptor goes.
     fn drop(&mut self) {
         // SAFETY: the descriptor is retired below, once.
         let descriptor = unsafe { self.descriptor.as_ref() };
-        loop {
+        let committed = loop {
             match descriptor.phase() {
-                Phase::Committed(number) => {
-                    for (_, version) in &self.installed {
-                        version.finish(number);
+                Phase::Committed(number) => break Some(number),
+                Phase::Aborted => break None,
+                // Only when it unwinds. A failed step means that somebody else has moved it: look again.
+                undecided => _ = descriptor.advance(undecided, Phase::Aborted),
+            }
+        };
+        if !descriptor.certified_by_stamp() {
+            // Release: it is decided for everyone who finds it gone. Pairs with the acquire in `Announcement::descriptor`.
+            self.announcement.0.store(ptr::null_mut(), Ordering::Release);
+        }
+        for (record, version) in self.installed() {
+            match committed {
+                Some(number) => version.finish(number, descriptor.low_watermark()),
+                None => {
+                    let older = version.older(self.guard).map_or(ptr::null(), ptr::from_ref);
+                    if record.swap_head(version, older) {
+                        // SAFETY: invariant 4: the swap has unlinked it.
+                        unsafe { retire(version, self.guard, self.meters) };
                     }
-                    break;
-                }
-                Phase::Aborted => {
-                    for (record, version) in &self.installed {
-                        let older = version.older(self.guard).map_or(ptr::null(), ptr::from_ref);
-                        if record.swap_head(*version, older) {
-                            // SAFETY: invariant 4: the swap has unlinked it.
-                            unsafe { retire(version, self.guard, self.meters) };
-                        }
-                    }
-                    break;
-                }
-                undecided => {
-                    // Only when it unwinds. A failed step means that somebody else has moved it: look again.
-                    _ = descriptor.advance(undecided, Phase::Aborted);
                 }
             }
         }

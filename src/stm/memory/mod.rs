@@ -14,7 +14,10 @@
 //! 4. *Unlink once, retire once.* Whoever unlinks a version (by the swap of the head that bypasses it, or as the
 //!    trimmer) retires it, and nobody else does.
 //! 5. *Descriptors.* A version's stamp word points to its transaction's descriptor until the transaction is finished by
-//!    its owner. The owner retires the descriptor after it has replaced or unlinked each of these words.
+//!    its owner, and so does the announcement in the owner's slot where the transaction is certified. The owner retires the
+//!    descriptor after it has taken that back and replaced or unlinked each of these words. It unlinks no version, and
+//!    so retires none, before the transaction is decided: who has seen it undecided under a guard may follow what it
+//!    names.
 //! 6. *Seals.* A sealed record stays sealed and gets no version ever again. It is unlinked from the indexes by
 //!    whoever meets it. A thread that links a record into the order index looks for the seal afterwards; one that seals
 //!    unlinks afterwards; a sequentially consistent fence stands between the two steps on both sides, so that at least
@@ -26,6 +29,8 @@ mod descriptor;
 mod index;
 mod order;
 mod pool;
+mod reader_stamp;
+mod recent;
 mod record;
 mod segments;
 mod stack;
@@ -34,7 +39,9 @@ mod version;
 pub(crate) use descriptor::{Descriptor, Installation, Phase};
 pub(crate) use index::HashIndex;
 pub(crate) use order::OrderIndex;
-pub(crate) use pool::{Claim, Participant, Pool, SlotWord};
+pub(crate) use pool::{Claim, Participant, Pool, Presence};
+pub(crate) use reader_stamp::ReaderStamp;
+pub(crate) use recent::Recent;
 pub(crate) use record::{Head, Record, RecordRef, Residue};
 pub(crate) use stack::{Stack, Taken};
 pub(crate) use version::{State, Version};

@@ -271,6 +271,7 @@ fn unlink<C: Send + Sync + 'static>(
     guard: &Guard,
     meters: &Meters,
 ) {
+    keeper.inherit_low_watermark(version, guard);
     // Release: pairs with the acquire in `Version::older`.
     keeper.older.store(older.map_or(ptr::null_mut(), |older| ptr::from_ref(older).cast_mut()), Ordering::Release);
     // Relaxed: charges and flags are the trimmer's alone, and its flag orders one trimmer after the other.

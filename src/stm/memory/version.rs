@@ -6,6 +6,7 @@ use std::ptr;
 use crossbeam_epoch::Guard;
 
 use super::descriptor::{Descriptor, Phase};
+use super::reader_stamp::ReaderStamp;
 use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use crate::stm::value::Value;
 
@@ -21,6 +22,11 @@ pub(crate) struct Version<C> {
     pub(super) charge: AtomicU64,
     /// Whether the value begins with the chunks of the version below it. Written like `older`.
     pub(super) extends_older: AtomicBool,
+    /// The low watermark of the transaction that wrote it, or of the one that wrote the oldest of those that were unlinked
+    /// below it; 0 until the owner has finished or the trimmer has unlinked one.
+    low: AtomicU64,
+    /// Of those that read this version and were certified.
+    pub readers: ReaderStamp,
     descriptor: PhantomData<*const Descriptor<C>>,
 }
 
@@ -51,6 +57,8 @@ impl<C> Version<C> {
             older: AtomicPtr::new(older.cast_mut()),
             charge: AtomicU64::new(charge),
             extends_older: AtomicBool::new(extends_older),
+            low: AtomicU64::new(0),
+            readers: ReaderStamp::new(),
             descriptor: PhantomData,
         }
     }
@@ -94,8 +102,26 @@ impl<C> Version<C> {
         self.value
     }
 
-    /// Replaces the descriptor by the version number that it carries.
-    pub(super) fn finish(&self, version: u64) {
+    /// The low watermark of the direct overwriter of what is linked below, if this is the oldest version later than the
+    /// snapshot for which it is asked. To be read after that link: what is unlinked there leaves its own here first.
+    pub fn low_watermark(&self, guard: &Guard) -> u64 {
+        // Relaxed: the trimmer's comes before the link that was read, the owner's before the stamp.
+        match (self.low.load(Ordering::Relaxed), self.descriptor(guard)) {
+            (0, Ok(descriptor)) => descriptor.low_watermark(),
+            (0, Err(_)) => self.low.load(Ordering::Relaxed),
+            (low, _) => low,
+        }
+    }
+
+    /// Takes the low watermark of a version that is about to be unlinked below this one.
+    pub(super) fn inherit_low_watermark(&self, unlinked: &Version<C>, guard: &Guard) {
+        self.low.store(unlinked.low_watermark(guard), Ordering::Relaxed);
+    }
+
+    /// Replaces the descriptor by the version number and low watermark that it carries.
+    pub(super) fn finish(&self, version: u64, low: u64) {
+        // Relaxed: released by the next store. What the trimmer has put there counts more.
+        _ = self.low.compare_exchange(0, low, Ordering::Relaxed, Ordering::Relaxed);
         // Release: pairs with the acquire in `descriptor`.
         self.stamp.store(version << 1 | 1, Ordering::Release);
     }

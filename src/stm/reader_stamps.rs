@@ -1,0 +1,72 @@
+//! What committed readers leave behind for those who overwrite later what they have read: the stamp of the newest of them.
+//!
+//! That of a version is kept in the version. An absent key has none: its stamp is kept in a table by the key's hash, where
+//! keys that share a place are taken for one. Scanned ranges are kept as they are, the newest of them; those that are
+//! pushed out count as matching everything. All of this errs on the side of finding a reader where there was none.
+
+use std::array;
+use std::sync::Arc;
+
+use crossbeam_epoch::Guard;
+
+use super::key::KeyRange;
+use super::memory::{ReaderStamp, Recent};
+
+/// A power of two.
+const ABSENT: usize = 4096;
+const SCANS: usize = 1024;
+
+pub(crate) struct ReaderStamps {
+    absent: Box<[ReaderStamp; ABSENT]>,
+    scans: Box<Recent<Arc<[KeyRange]>, SCANS>>,
+}
+
+impl ReaderStamps {
+    pub fn new() -> Self {
+        ReaderStamps { absent: Box::new(array::from_fn(|_| ReaderStamp::new())), scans: Box::new(Recent::new()) }
+    }
+
+    pub fn of_absent(&self, hash: u64) -> &ReaderStamp {
+        &self.absent[hash as usize % ABSENT]
+    }
+
+    pub fn scanned(&self, ranges: &Arc<[KeyRange]>, stamp: u64, guard: &Guard) {
+        self.scans.push(stamp, Arc::clone(ranges), guard);
+    }
+
+    /// Whether one of the keys, which are sorted, may have been scanned by a reader with a stamp of at least `from`.
+    pub fn scanned_since(&self, keys: &[&[u8]], from: u64, guard: &Guard) -> bool {
+        let holds_a_key = |range: &KeyRange| {
+            let first = keys.partition_point(|key| !range.starts_at_or_before(key));
+            keys.get(first).is_some_and(|key| range.ends_at_or_after(key))
+        };
+        self.scans.any_since(from, guard, |ranges| ranges.iter().any(holds_a_key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ops::Bound;
+
+    #[test]
+    fn keys_are_found_in_scanned_ranges() {
+        let stamps = ReaderStamps::new();
+        let participant = crossbeam_epoch::Collector::new().register();
+        let guard = participant.pin();
+        let range =
+            |start: &[u8], end: &[u8]| KeyRange::new(Bound::Excluded(start.to_vec()), Bound::Included(end.to_vec()));
+        stamps.scanned(&Arc::from([range(b"b", b"d"), range(b"x", b"y")]), 7, &guard);
+        let found = |keys: &[&[u8]], from| stamps.scanned_since(keys, from, &guard);
+        assert!(found(&[b"a", b"b", b"c", b"e"], 7) && found(&[b"d"], 1) && found(&[b"a", b"xx"], 7));
+        assert!(!found(&[b"c"], 8) && !found(&[b"a", b"b", b"e", b"x", b"z"], 7) && !found(&[], 7));
+    }
+
+    #[test]
+    fn stamps_of_absent_keys_only_rise() {
+        let stamps = ReaderStamps::new();
+        stamps.of_absent(5).raise(9);
+        stamps.of_absent(5 + ABSENT as u64).raise(8);
+        assert_eq!((stamps.of_absent(5).newest(), stamps.of_absent(6).newest()), (9, 0));
+    }
+}
