@@ -1,5 +1,6 @@
 //! Keys and ranges of keys: byte strings, compared bytewise.
 
+use std::cmp::Ordering;
 use std::ops::Bound;
 
 use super::error::Error;
@@ -111,6 +112,20 @@ impl KeyRange {
     /// Whether `key` lies in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.starts_at_or_before(key) && self.ends_at_or_after(key)
+    }
+
+    /// Orders ranges by their first keys.
+    pub(crate) fn start_order(&self, other: &Self) -> Ordering {
+        self.first().cmp(&other.first())
+    }
+
+    /// Where it starts, and whether behind that.
+    fn first(&self) -> (&[u8], bool) {
+        match &self.start {
+            Bound::Unbounded => (&[], false),
+            Bound::Included(key) => (key, false),
+            Bound::Excluded(key) => (key, true),
+        }
     }
 
     pub(crate) fn starts_at_or_before(&self, key: &[u8]) -> bool {

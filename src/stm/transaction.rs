@@ -474,6 +474,7 @@ impl Settings {
                 }
             };
         }
+        context.set.note_scanned_writes();
         let set = &context.set;
         let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
         let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
@@ -488,7 +489,7 @@ impl Settings {
         }
         let mut writes = Vec::with_capacity(set.writes);
         writes.extend(written().map(|(entry, write)| {
-            let read_at = set.last_read(entry);
+            let read_at = entry.read_at;
             PlannedWrite {
                 key: entry.key.as_slice(),
                 hash: entry.hash,

@@ -1,6 +1,6 @@
 //! What a transaction has read and staged: private until it commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::conflict::ConflictResolution;
 use super::error::Error;
@@ -176,10 +176,33 @@ impl<C> WorkingSet<C> {
         (ordered, &self.entries)
     }
 
-    /// The snapshot at which a key was last read, by itself or in a range.
-    pub fn last_read(&self, entry: &Entry<C>) -> Option<u64> {
-        let scanned = self.ranges.iter().filter(|(range, _)| range.contains(entry.key.as_slice()));
-        scanned.map(|(_, snapshot)| *snapshot).chain(entry.read_at).max()
+    /// Counts scanned ranges as reads of the written keys in them.
+    pub fn note_scanned_writes(&mut self) {
+        if self.ranges.is_empty() {
+            return;
+        }
+        let entries = &mut self.entries;
+        let mut written: Vec<_> = (0..entries.len()).filter(|entry| entries[*entry].write.is_some()).collect();
+        written.sort_unstable_by(|one, other| entries[*one].key.cmp(&entries[*other].key));
+        let mut ranges: Vec<_> = self.ranges.iter().filter(|(range, _)| !range.is_empty()).collect();
+        ranges.sort_unstable_by(|(one, _), (other, _)| one.start_order(other));
+        // One pass over both, in the order of the keys. The ranges that have started wait with the newest snapshot on top;
+        // one that has ended is in the way only there.
+        let mut started = BinaryHeap::new();
+        let mut next = 0;
+        for entry in written {
+            let entry = &mut entries[entry];
+            let key = entry.key.as_slice();
+            while next < ranges.len() && ranges[next].0.starts_at_or_before(key) {
+                started.push((ranges[next].1, next));
+                next += 1;
+            }
+            while started.peek().is_some_and(|(_, range)| !ranges[*range].0.ends_at_or_after(key)) {
+                started.pop();
+            }
+            let scanned = started.peek().map(|(snapshot, _)| *snapshot);
+            entry.read_at = entry.read_at.max(scanned);
+        }
     }
 }
 
@@ -266,6 +289,8 @@ impl<C: Chunk> WorkingSet<C> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Bound;
+
     use super::*;
     use crate::stm::value::tests::{Rows, flat, rows};
 
@@ -295,6 +320,36 @@ mod tests {
         assert_eq!(set.position(3, b"no"), None);
         set.clear();
         assert_eq!(set.position(0, &0_u64.to_be_bytes()), None);
+    }
+
+    #[test]
+    fn scanned_ranges_count_for_the_keys_in_them() {
+        let mut set = WorkingSet::new();
+        let mut random = 1_u64;
+        let mut below = |end: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % end
+        };
+        for number in 0..200_u64 {
+            put(&mut set, number, &[below(64) as u8, below(4) as u8], &[1]);
+        }
+        for _ in 0..60 {
+            let mut bound = || {
+                let key = vec![below(64) as u8];
+                [Bound::Included(key.clone()), Bound::Excluded(key), Bound::Unbounded][below(7) as usize / 3].clone()
+            };
+            let range = KeyRange::new(bound(), bound());
+            set.ranges.push((range, below(1000)));
+        }
+        let scanned = |key: &[u8]| {
+            let ranges = set.ranges.iter().filter(|(range, _)| range.contains(key));
+            ranges.map(|(_, snapshot)| *snapshot).max()
+        };
+        let expected: Vec<_> = set.entries.iter().map(|entry| scanned(entry.key.as_slice())).collect();
+        set.note_scanned_writes();
+        let noted: Vec<_> = set.entries.iter().map(|entry| entry.read_at).collect();
+        assert_eq!(noted, expected);
+        assert!(noted.iter().flatten().count() > 50);
     }
 
     #[test]
