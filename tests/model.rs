@@ -68,9 +68,9 @@ type Snapshot = Rc<BTreeMap<Key, Cell>>;
 struct Certification {
     /// The commits of each key in their order: version, and low watermark of the transaction.
     commits: BTreeMap<Key, Vec<(u64, u64)>>,
-    /// The newest certified reader of a version of a key; version 0 stands for every time that it was absent.
+    /// The highest low watermark of the certified readers of a version of a key; version 0 stands for every time that it was absent.
     readers: BTreeMap<(Key, u64), u64>,
-    /// Scanned ranges, with the stamps of their readers.
+    /// Scanned ranges, with the low watermarks of their readers.
     scans: Vec<(Vec<ReadRange>, u64)>,
     /// The newest snapshot of a serializable transaction that was declared read-only.
     read_only: Option<u64>,
@@ -656,7 +656,7 @@ impl World {
             (Outcome::Committed { changes, low }, Ok(version)) => {
                 assert!(version > self.version, "versions grow");
                 if certified {
-                    self.certification.leave_reader(&model, version);
+                    self.certification.leave_reader(&model, low.unwrap_or(version));
                 }
                 for key in changes.keys() {
                     self.certification.commits.entry(key.clone()).or_default().push((version, low.unwrap_or(version)));

@@ -122,6 +122,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
     /// Commits without a write. Gives the version of the snapshot.
     pub fn commit_at_snapshot(&self, footprint: Option<&Footprint<C>>) -> Result<u64, Error> {
         if let Some(footprint) = footprint {
+            self.presence.word.keep_later(self.snapshot);
             self.tracker().certify_at_snapshot(footprint, self.snapshot).map_err(Error::Conflict)?;
         }
         Ok(self.snapshot)

@@ -4,7 +4,7 @@ use super::clock::Clock;
 use super::memory::{Participant, Pool};
 use super::meters::Meters;
 use super::options::Options;
-use super::reader_stamps::ReaderStamps;
+use super::reader_marks::ReaderMarks;
 use super::reclaimer::Reclaimer;
 use super::reservation::Reservations;
 use super::snapshot::LiveSnapshots;
@@ -16,7 +16,7 @@ pub(crate) struct Database<C: Send + Sync + 'static> {
     pub options: Options,
     pub clock: Clock,
     pub buffer: TxnBuffer<C>,
-    pub reader_stamps: ReaderStamps,
+    pub reader_marks: ReaderMarks,
     pub reclaimer: Reclaimer<C>,
     pub reservations: Reservations,
     pub meters: Meters,
@@ -41,7 +41,7 @@ impl<C: Send + Sync + 'static> Database<C> {
         Database {
             options,
             clock: Clock::new(),
-            reader_stamps: ReaderStamps::new(),
+            reader_marks: ReaderMarks::new(),
             reclaimer: Reclaimer::new(),
             reservations: Reservations::new(buffer.collector()),
             buffer,

@@ -1,29 +1,31 @@
 //! What serializable transactions depend on, and whether they may commit.
 //!
 //! The Serial Safety Net (Wang, Johnson, Fekete and Pandis, "Efficiently making (almost) any concurrency control
-//! mechanism serializable", VLDB Journal 26, 2017) over snapshot isolation, made strict. With stamps as commit times, a
-//! dependency from a later to an earlier transaction can only be this: the later one has read what the earlier one has
-//! overwritten. A cycle needs such a step back. So each transaction has a *low watermark*: the stamp of the earliest one
-//! that is reached from it by steps back alone, or its own. A cycle through it is closed only by one that comes before it
-//! and has a stamp at or above its low watermark, and then it must not commit. Those who come before it:
+//! mechanism serializable", VLDB Journal 26, 2017) over snapshot isolation, made strict, and with the finer marks of readers
+//! that its extension has (arXiv 2511.22956). Stamps are commit times. A dependency of a transaction on one with an
+//! earlier stamp, that it comes before it, can only be this: it has read what the other one has overwritten. The *low
+//! watermark* of a transaction is the earliest stamp that is reached from it by such steps back alone, or its own. The
+//! serial order is that of the low watermarks, and among equals the later stamp comes first. All steps back agree with it.
+//! For the others it takes that whoever comes before a transaction has a lower low watermark than it has:
 //!
 //! - whoever was committed at its snapshot, as that may have been seen, or have ended before it began;
 //! - read-only transactions, of which only the newest snapshot is known, slot by slot;
-//! - who wrote, or read, what it overwrites: each version has its stamp, and certified readers leave theirs behind
-//!   ([`super::reader_stamps`]) before they commit.
+//! - who wrote, or read, what it overwrites: each version has its stamp, and certified readers leave their low watermark
+//!   behind ([`super::reader_marks`]) before they commit.
 //!
-//! A transaction that has read nothing stale is its own low watermark, and commits without a look at any of this. So none is
-//! aborted that backward validation would let through. What it costs is linear in what a transaction reads and writes.
+//! Otherwise it aborts. One that has read nothing stale is its own low watermark, above everything before its stamp, and
+//! commits without a look at any of this. So none is aborted that backward validation would let through. What it costs is
+//! linear in what a transaction reads and writes. `docs/correctness.md` has the proof.
 //!
 //! Anyone can certify a stamped transaction: all that it is judged by is frozen, or grows only to its disadvantage by
 //! what comes later. The low watermark is the same for all who find it, as each settles what has an earlier stamp first, by
-//! helping. The help goes to ever earlier stamps, so it ends. A reader leaves its stamp after it has settled whoever has
-//! overwritten what it read before that stamp; so nobody finds the stamp of a later reader in place of an earlier one's.
+//! helping. The help goes to ever earlier stamps, so it ends. A reader leaves its mark after it has settled whoever has
+//! overwritten what it read before its stamp; so nobody is aborted for a reader that is later than it.
 //!
 //! A transaction that comes to its end without a write draws no stamp, and has its place at its snapshot. It leaves that as
-//! its reader's stamp first, and then looks for those who overwrote what it read and have a low watermark at or below. Who
-//! is certified later finds its stamp; a sequentially consistent fence between the two steps on both sides makes sure
-//! that one of them sees the other. Declared read-only, a transaction is known from its beginning and never certified.
+//! its mark first, and then looks for those who overwrote what it read and have a low watermark at or below. Who is
+//! certified later finds the mark; a sequentially consistent fence between the two steps on both sides makes sure that
+//! one of them sees the other. Declared read-only, a transaction is known from its beginning and never certified.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -172,7 +174,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             return false;
         }
         descriptor.certified(low);
-        self.leave_reader_stamps(footprint, descriptor.snapshot, version);
+        self.leave_reader_marks(footprint, descriptor.snapshot, low);
         true
     }
 
@@ -187,7 +189,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         let Some(overwritten) = descriptor.overwritten(self.guard) else {
             return true;
         };
-        let Database { buffer, reader_stamps, .. } = self.database();
+        let Database { buffer, reader_marks, .. } = self.database();
         let mut keys = Vec::new();
         for (record, older) in overwritten {
             let key = record.key();
@@ -197,8 +199,8 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             });
             let written = newest.map_or(0, |(_, number)| number);
             let read = match newest.filter(|(version, _)| version.value().is_some()) {
-                Some((version, _)) => version.readers.newest(),
-                None => reader_stamps.of_absent(buffer.hash(key)).newest(),
+                Some((version, _)) => version.readers.highest(),
+                None => reader_marks.of_absent(buffer.hash(key)).highest(),
             };
             if written.max(read) >= low {
                 return true;
@@ -206,7 +208,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             keys.push(key);
         }
         keys.sort_unstable();
-        reader_stamps.scanned_since(&keys, low, self.guard)
+        reader_marks.scanned_since(&keys, low, self.guard)
     }
 
     /// Decides all transactions under certification with a stamp up to `limit`, so that their readers' stamps are where
@@ -235,7 +237,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
     /// # Errors
     /// The conflicts, if it would see some others in an order that they cannot have.
     pub fn certify_at_snapshot(&self, footprint: &Footprint<C>, snapshot: u64) -> Result<(), Vec<Conflict>> {
-        self.leave_reader_stamps(footprint, snapshot, snapshot);
+        self.leave_reader_marks(footprint, snapshot, snapshot);
         // Pairs with the fence in `comes_after`.
         fence(Ordering::SeqCst);
         let limit = self.database().clock.now();
@@ -344,9 +346,9 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         }
     }
 
-    /// Leaves the stamp of a reader on all that it has read.
-    fn leave_reader_stamps(&self, footprint: &Footprint<C>, snapshot: u64, stamp: u64) {
-        let Database { buffer, reader_stamps, .. } = self.database();
+    /// Leaves the low watermark of a reader on all that it has read.
+    fn leave_reader_marks(&self, footprint: &Footprint<C>, snapshot: u64, low: u64) {
+        let Database { buffer, reader_marks, .. } = self.database();
         for read in &footprint.reads {
             let record = match &read.record {
                 _ if read.absent => None,
@@ -355,12 +357,12 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             };
             let seen = record.and_then(|record| self.newest_at(record, snapshot));
             match seen.filter(|version| version.value().is_some()) {
-                Some(version) => version.readers.raise(stamp),
-                None => reader_stamps.of_absent(read.hash).raise(stamp),
+                Some(version) => version.readers.raise(low),
+                None => reader_marks.of_absent(read.hash).raise(low),
             }
         }
         if !footprint.ranges.is_empty() {
-            reader_stamps.scanned(&footprint.ranges, stamp, self.guard);
+            reader_marks.scanned(&footprint.ranges, low, self.guard);
         }
     }
 }

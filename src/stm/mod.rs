@@ -11,7 +11,7 @@ mod key;
 mod memory;
 pub(crate) mod meters;
 mod options;
-mod reader_stamps;
+mod reader_marks;
 mod reclaimer;
 mod reservation;
 mod retry;

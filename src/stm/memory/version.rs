@@ -6,7 +6,7 @@ use std::ptr;
 use crossbeam_epoch::Guard;
 
 use super::descriptor::{Descriptor, Phase};
-use super::reader_stamp::ReaderStamp;
+use super::reader_mark::ReaderMark;
 use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use crate::stm::value::Value;
 
@@ -26,7 +26,7 @@ pub(crate) struct Version<C> {
     /// below it; 0 until the owner has finished or the trimmer has unlinked one.
     low: AtomicU64,
     /// Of those that read this version and were certified.
-    pub readers: ReaderStamp,
+    pub readers: ReaderMark,
     descriptor: PhantomData<*const Descriptor<C>>,
 }
 
@@ -58,7 +58,7 @@ impl<C> Version<C> {
             charge: AtomicU64::new(charge),
             extends_older: AtomicBool::new(extends_older),
             low: AtomicU64::new(0),
-            readers: ReaderStamp::new(),
+            readers: ReaderMark::new(),
             descriptor: PhantomData,
         }
     }

@@ -1,6 +1,7 @@
-//! What committed readers leave behind for those who overwrite later what they have read: the stamp of the newest of them.
+//! What committed readers leave behind for those who overwrite later what they have read: their low watermark, of which
+//! the highest counts (see [`super::dependency_tracker`]).
 //!
-//! That of a version is kept in the version. An absent key has none: its stamp is kept in a table by the key's hash, where
+//! That of a version is kept in the version. An absent key has none: its mark is kept in a table by the key's hash, where
 //! keys that share a place are taken for one. Scanned ranges are kept as they are, the newest of them; those that are
 //! pushed out count as matching everything. All of this errs on the side of finding a reader where there was none.
 
@@ -10,31 +11,31 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 
 use super::key::KeyRange;
-use super::memory::{ReaderStamp, Recent};
+use super::memory::{ReaderMark, Recent};
 
 /// A power of two.
 const ABSENT: usize = 4096;
 const SCANS: usize = 1024;
 
-pub(crate) struct ReaderStamps {
-    absent: Box<[ReaderStamp; ABSENT]>,
+pub(crate) struct ReaderMarks {
+    absent: Box<[ReaderMark; ABSENT]>,
     scans: Box<Recent<Arc<[KeyRange]>, SCANS>>,
 }
 
-impl ReaderStamps {
+impl ReaderMarks {
     pub fn new() -> Self {
-        ReaderStamps { absent: Box::new(array::from_fn(|_| ReaderStamp::new())), scans: Box::new(Recent::new()) }
+        ReaderMarks { absent: Box::new(array::from_fn(|_| ReaderMark::new())), scans: Box::new(Recent::new()) }
     }
 
-    pub fn of_absent(&self, hash: u64) -> &ReaderStamp {
+    pub fn of_absent(&self, hash: u64) -> &ReaderMark {
         &self.absent[hash as usize % ABSENT]
     }
 
-    pub fn scanned(&self, ranges: &Arc<[KeyRange]>, stamp: u64, guard: &Guard) {
-        self.scans.push(stamp, Arc::clone(ranges), guard);
+    pub fn scanned(&self, ranges: &Arc<[KeyRange]>, low: u64, guard: &Guard) {
+        self.scans.push(low, Arc::clone(ranges), guard);
     }
 
-    /// Whether one of the keys, which are sorted, may have been scanned by a reader with a stamp of at least `from`.
+    /// Whether one of the keys, which are sorted, may have been scanned by a reader with a mark of at least `from`.
     pub fn scanned_since(&self, keys: &[&[u8]], from: u64, guard: &Guard) -> bool {
         let holds_a_key = |range: &KeyRange| {
             let first = keys.partition_point(|key| !range.starts_at_or_before(key));
@@ -51,22 +52,22 @@ mod tests {
 
     #[test]
     fn keys_are_found_in_scanned_ranges() {
-        let stamps = ReaderStamps::new();
+        let marks = ReaderMarks::new();
         let participant = crossbeam_epoch::Collector::new().register();
         let guard = participant.pin();
         let range =
             |start: &[u8], end: &[u8]| KeyRange::new(Bound::Excluded(start.to_vec()), Bound::Included(end.to_vec()));
-        stamps.scanned(&Arc::from([range(b"b", b"d"), range(b"x", b"y")]), 7, &guard);
-        let found = |keys: &[&[u8]], from| stamps.scanned_since(keys, from, &guard);
+        marks.scanned(&Arc::from([range(b"b", b"d"), range(b"x", b"y")]), 7, &guard);
+        let found = |keys: &[&[u8]], from| marks.scanned_since(keys, from, &guard);
         assert!(found(&[b"a", b"b", b"c", b"e"], 7) && found(&[b"d"], 1) && found(&[b"a", b"xx"], 7));
         assert!(!found(&[b"c"], 8) && !found(&[b"a", b"b", b"e", b"x", b"z"], 7) && !found(&[], 7));
     }
 
     #[test]
-    fn stamps_of_absent_keys_only_rise() {
-        let stamps = ReaderStamps::new();
-        stamps.of_absent(5).raise(9);
-        stamps.of_absent(5 + ABSENT as u64).raise(8);
-        assert_eq!((stamps.of_absent(5).newest(), stamps.of_absent(6).newest()), (9, 0));
+    fn marks_of_absent_keys_only_rise() {
+        let marks = ReaderMarks::new();
+        marks.of_absent(5).raise(9);
+        marks.of_absent(5 + ABSENT as u64).raise(8);
+        assert_eq!((marks.of_absent(5).highest(), marks.of_absent(6).highest()), (9, 0));
     }
 }
