@@ -802,8 +802,10 @@ khonsu_status khonsu_txn_options_set_conflict_resolution(struct khonsu_txn_optio
                                                          struct khonsu_error **error);
 
 /**
- * Sets whether the transaction only reads; it does not by default. A read-only transaction never fails to commit, and
- * costs writers nothing.
+ * Sets whether the transaction only reads; it does not by default. A read-only transaction never fails to commit, keeps no
+ * track of what it reads, and makes no writer fail whose reads are all up to date. For long reads at serializable: a
+ * transaction that wrote nothing and was not declared so is certified at commit like others, seldom to fail, and is
+ * kinder to writers that have read what was overwritten since.
  *
  * @param[in]  options   Not NULL.
  * @param[in]  read_only 1: writes are refused; 0: they are not.
@@ -1467,6 +1469,9 @@ khonsu_status khonsu_txn_release(struct khonsu_txn *txn, uint64_t savepoint, str
  * Commits the transaction: its writes become visible to others, all at once, or none of them. The transaction is ended
  * either way, but for the first three failures below; free it with khonsu_txn_free.
  *
+ * A serializable transaction that has only read counts as serializable once this has succeeded, too, unless it was
+ * declared read-only: then it does from the start.
+ *
  * @param[in]  txn   Not NULL.
  * @param[out] error May be NULL. For KHONSU_STATUS_CONFLICT it reports the conflicts.
  * @return
@@ -1498,7 +1503,9 @@ khonsu_status khonsu_txn_commit(struct khonsu_txn *txn, struct khonsu_error **er
 khonsu_status khonsu_txn_rollback(struct khonsu_txn *txn, struct khonsu_error **error);
 
 /**
- * Gives the version that the commit has: of two commits that wrote, the later has the greater one.
+ * Gives the version that the commit has: of two commits that wrote, the later has the greater one. Versions order the
+ * writes of each key; a serializable transaction that was let through with a stale read comes earlier in the serial order
+ * than its version says.
  *
  * @param[in]  txn         Not NULL.
  * @param[out] out_version Not NULL. Written only on KHONSU_STATUS_OK. A transaction that wrote nothing gives the

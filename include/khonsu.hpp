@@ -637,7 +637,7 @@ class TransactionOptions
     set(khonsu_txn_options_set_conflict_resolution, static_cast<std::int32_t>(resolution));
     return *this;
   }
-  /// A read-only transaction never conflicts, never waits and never makes another one conflict.
+  /// A read-only transaction never conflicts, never waits, and makes no other one conflict that has read nothing stale.
   TransactionOptions &read_only(bool enabled = true) {
     set(khonsu_txn_options_set_read_only, static_cast<std::int32_t>(enabled));
     return *this;

@@ -809,6 +809,9 @@ pub unsafe extern "C" fn khonsu_txn_release(
 /// Commits the transaction: its writes become visible to others, all at once, or none of them. The transaction is ended
 /// either way, but for the first three failures below; free it with khonsu_txn_free.
 ///
+/// A serializable transaction that has only read counts as serializable once this has succeeded, too, unless it was
+/// declared read-only: then it does from the start.
+///
 /// @param[in]  txn   Not NULL.
 /// @param[out] error May be NULL. For KHONSU_STATUS_CONFLICT it reports the conflicts.
 /// @return
@@ -844,7 +847,9 @@ pub unsafe extern "C" fn khonsu_txn_rollback(txn: *mut khonsu_txn, error: *mut *
     unsafe { act(txn, error, Entered::rollback) }
 }
 
-/// Gives the version that the commit has: of two commits that wrote, the later has the greater one.
+/// Gives the version that the commit has: of two commits that wrote, the later has the greater one. Versions order the
+/// writes of each key; a serializable transaction that was let through with a stale read comes earlier in the serial order
+/// than its version says.
 ///
 /// @param[in]  txn         Not NULL.
 /// @param[out] out_version Not NULL. Written only on KHONSU_STATUS_OK. A transaction that wrote nothing gives the
