@@ -169,7 +169,7 @@ static void test_timeout(void) {
   int64_t took = milliseconds() - begin;
   CHECK(took >= 90); /* it may give up a wait, of 1 ms at most, before the time is over */
   CHECK(took < 30000);
-  CHECK(answer.runs >= 2);
+  CHECK(answer.runs >= 1);
 
   /* A wait that would pass the deadline is not waited to its end. */
   EXPECT_OK(khonsu_txn_options_set_timeout_ms(options, 200, &error));

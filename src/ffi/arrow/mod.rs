@@ -23,6 +23,7 @@ mod keyed;
 mod layout;
 mod raw;
 mod schema;
+mod set_once;
 mod stream;
 
 #[cfg(test)]

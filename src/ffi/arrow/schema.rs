@@ -3,13 +3,14 @@
 use super::export::export_schema;
 use super::layout::Layout;
 use super::raw::ArrowSchema;
+use super::set_once::SetOnce;
 use super::{MAX_DEPTH, catch, within};
 use crate::ffi::error::Failure;
 use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{DataType, Field, Schema};
 use std::ffi::{CStr, c_char};
 use std::ptr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Types in one schema, nested ones and dictionaries included.
 const MAX_NODES: usize = 65_536;
@@ -30,7 +31,7 @@ struct SchemaParts {
     /// What the fields' positions point into: strings with their NUL, metadata blocks.
     text: Box<[u8]>,
     /// The schema with a key in front, once it was asked for.
-    with_key: OnceLock<SchemaRef>,
+    with_key: SetOnce<SchemaRef>,
 }
 
 /// One `ArrowSchema` without its links, which the layout has.
@@ -108,7 +109,7 @@ impl SchemaRef {
             return Err(refuse("its C form has another shape".to_string()));
         }
         let (arrow, text) = (schema.clone(), text.into_boxed_slice());
-        Ok(SchemaRef(Arc::new(SchemaParts { arrow, layout, fields, text, with_key: OnceLock::new() })))
+        Ok(SchemaRef(Arc::new(SchemaParts { arrow, layout, fields, text, with_key: SetOnce::new() })))
     }
 
     /// The schema with a column of keys, binary and not nullable, in front; made once.
@@ -119,17 +120,17 @@ impl SchemaRef {
         let fields: Vec<_> = std::iter::once(key_field()).chain(self.0.arrow.fields().iter().cloned()).collect();
         let schema = Schema::new_with_metadata(fields, self.0.arrow.metadata().clone());
         let schema = SchemaRef::from_arrow(&schema)?;
-        Ok(self.0.with_key.get_or_init(|| schema).clone())
+        Ok(self.0.with_key.get_or_set(schema).clone())
     }
 
     /// The schema of the column of keys alone.
     pub(crate) fn of_key() -> Result<SchemaRef, Failure> {
-        static OF_KEY: OnceLock<SchemaRef> = OnceLock::new();
+        static OF_KEY: SetOnce<SchemaRef> = SetOnce::new();
         if let Some(schema) = OF_KEY.get() {
             return Ok(schema.clone());
         }
         let schema = SchemaRef::from_arrow(&Schema::new(vec![key_field()]))?;
-        Ok(OF_KEY.get_or_init(|| schema).clone())
+        Ok(OF_KEY.get_or_set(schema).clone())
     }
 
     /// A struct that holds this schema on its own; it may be released on any thread.
