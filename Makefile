@@ -1,7 +1,7 @@
 # make            build the libraries
 # make demo       install into target/prefix and run examples/flights against it
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
-# make bench      khonsu beside its peers: target/bench/report.md and report.json; QUICK=1 for a short run
+# make bench      khonsu beside its peers, and how often it aborts: target/bench/report.md; QUICK=1 for a short run
 # make install    PREFIX=/usr/local by default
 # make format     format the Rust code
 # make header     generate include/khonsu.h anew from src/ffi
@@ -45,6 +45,8 @@ bench: local-install
 	cmake -S benches -B target/bench/build -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
 	cmake --build target/bench/build
 	target/bench/build/khonsu_bench $(BENCH_ARGUMENTS)
+	cargo bench --profile dev --bench aborts -- $(BENCH_ARGUMENTS) --out $(CURDIR)/target/bench/aborts.md
+	cat target/bench/aborts.md >>target/bench/report.md
 
 format:
 	cargo fmt
