@@ -336,7 +336,7 @@ class _Handle:
         self.close()
 
     def __del__(self):
-        if self.handle:
+        if getattr(self, "handle", None):  # its making may have failed
             self.close()
 
 
