@@ -13,7 +13,8 @@ use super::error::Error;
 use super::key::{KeyRange, check_key};
 use super::memory::{Claim, SlotWord};
 use super::options::{Direction, IsolationLevel, TransactionOptions};
-use super::sync::{AtomicU64, Ordering};
+use super::sync::Ordering;
+use super::sync::uncontended::AtomicU64;
 use super::value::{Chunk, Value};
 use super::working_set::{Entry, Operation, WorkingSet, Write};
 

@@ -27,12 +27,18 @@ const END: usize = BUCKET;
 const FIRST_SEGMENT_BITS: u32 = 6;
 const SEGMENTS: usize = 40;
 
+#[cfg(not(any(feature = "loom", feature = "shuttle")))]
+type Hasher = foldhash::fast::RandomState;
+/// A model checker repeats a run step by step, so it needs the same hashes each time.
+#[cfg(any(feature = "loom", feature = "shuttle"))]
+type Hasher = foldhash::fast::FixedState;
+
 pub(crate) struct HashIndex<C> {
     buckets: Segments<Bucket, FIRST_SEGMENT_BITS, SEGMENTS>,
     /// Number of buckets in use, a power of two.
     bucket_count: AtomicUsize,
     records: CachePadded<AtomicUsize>,
-    hasher: foldhash::fast::RandomState,
+    hasher: Hasher,
     /// The index owns one count of each record.
     owned: std::marker::PhantomData<RecordRef<C>>,
 }
@@ -67,7 +73,7 @@ impl<C> HashIndex<C> {
             buckets: Segments::new(),
             bucket_count: AtomicUsize::new(1 << FIRST_SEGMENT_BITS),
             records: CachePadded::new(AtomicUsize::new(0)),
-            hasher: foldhash::fast::RandomState::default(),
+            hasher: Hasher::default(),
             owned: std::marker::PhantomData,
         };
         let first = index.buckets.get(0);

@@ -9,7 +9,7 @@ use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crossbeam_utils::CachePadded;
 
 use super::segments::Segments;
-use crate::stm::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::stm::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, thread_local, yield_point};
 
 const FIRST_SEGMENT_BITS: u32 = 4;
 const SEGMENTS: usize = 28;
@@ -84,7 +84,7 @@ impl<T, S> Pool<T, S> {
         loop {
             let len = self.len.load(Ordering::SeqCst);
             // Nearly always the first: the slot that this thread used last. A longer way is gone once, as the hint follows.
-            let start = HINT.get();
+            let start = HINT.with(Cell::get);
             for number in start..start + len {
                 let number = number & (len - 1);
                 let slot = self.slot(number);
@@ -92,7 +92,7 @@ impl<T, S> Pool<T, S> {
                     // Acquire: pairs with the release in `Claim::drop`.
                     && slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
                 {
-                    HINT.set(number);
+                    HINT.with(|hint| hint.set(number));
                     // SAFETY: the claim is ours.
                     unsafe { &mut *slot.context.get() }.get_or_insert_with(|| make(&self.shared));
                     return Claim { slot: NonNull::from(slot), pool: Arc::clone(self) };
@@ -100,7 +100,7 @@ impl<T, S> Pool<T, S> {
             }
             // Somebody else may have doubled it meanwhile; then this does nothing.
             _ = self.len.compare_exchange(len, len * 2, Ordering::SeqCst, Ordering::SeqCst);
-            HINT.set(len);
+            HINT.with(|hint| hint.set(len));
         }
     }
 }
@@ -172,6 +172,7 @@ impl Participant {
     }
 
     pub fn pin(&self) -> Guard {
+        yield_point();
         self.0.pin()
     }
 }
