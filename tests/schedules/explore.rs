@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,14 +25,15 @@ pub fn explore(expected: &[&str], scenario: fn() -> String) {
 
     let ways = Arc::new(Mutex::new(BTreeSet::new()));
     let run = |name: &str, scheduler: Box<dyn Scheduler + Send>| {
-        let report = ReportSeed { name, seed };
+        let report = ReportSeed { name, seed, begun: Arc::new(AtomicUsize::new(0)) };
         let mut config = Config::new();
         config.stack_size = 1 << 18;
         config.max_steps = MaxSteps::FailAfter(STUCK);
         config.max_time = time;
         config.silence_warnings = true;
-        let ways = Arc::clone(&ways);
+        let (ways, begun) = (Arc::clone(&ways), Arc::clone(&report.begun));
         Runner::new(scheduler, config).run(move || {
+            begun.fetch_add(1, Ordering::Relaxed);
             let way = scenario();
             ways.lock().expect("no panic while it is locked").insert(way);
         });
@@ -55,12 +57,14 @@ fn number_from(variable: &str) -> Option<u64> {
 struct ReportSeed<'a> {
     name: &'a str,
     seed: u64,
+    begun: Arc<AtomicUsize>,
 }
 
 impl Drop for ReportSeed<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("under {} schedules; KHONSU_SCHEDULES_SEED={}", self.name, self.seed);
+            let ReportSeed { name, seed, begun } = self;
+            eprintln!("in schedule {} of kind {name}; KHONSU_SCHEDULES_SEED={seed}", begun.load(Ordering::Relaxed));
         }
     }
 }

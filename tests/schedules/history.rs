@@ -14,6 +14,7 @@ use khonsu::stm::{
     Chunk, ConflictResolution, Direction, Error, IsolationLevel, KeyRange, Options, Transaction, TransactionManager,
     TransactionOptions, Value,
 };
+use shuttle::thread;
 
 /// A chunk that knows whether it is still there.
 pub struct Number {
@@ -166,6 +167,16 @@ impl History {
         let mut session = self.begin(name, options);
         body(&mut session);
         session.commit()
+    }
+
+    /// Runs threads, each a function of the history, to their ends.
+    pub fn concurrently(self, threads: &[fn(&History)]) -> History {
+        thread::scope(|scope| {
+            for body in threads {
+                scope.spawn(|| body(&self));
+            }
+        });
+        self
     }
 
     /// Judges what was done, when all is done. Which of the named transactions have committed, as digits.
@@ -383,6 +394,8 @@ fn resolve<'r>(record: &'r Record, newest: &mut BTreeMap<&'r str, u64>) -> BTree
         let blind_append = |step: &Step| matches!(step, Step::Append(appended, _) if appended == key);
         let overtaken = newest.get(key).is_some_and(|version| *version > record.snapshot);
         let what = match record.resolution {
+            // A commit of which everything is ignored has the version of its snapshot.
+            _ if record.version == Some(record.snapshot) => Resolved::Ignored,
             _ if !overtaken || read.contains(key) || record.steps.iter().any(blind_append) => Resolved::Applied,
             ConflictResolution::Ignore => Resolved::Ignored,
             ConflictResolution::Append => Resolved::Appended,

@@ -10,3 +10,6 @@
 mod certification;
 mod explore;
 mod history;
+mod reclamation;
+mod visibility;
+mod writes;
