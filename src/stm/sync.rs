@@ -2,7 +2,7 @@
 //!
 //! With the feature `shuttle` every operation on one of them is a point at which shuttle may go on with another thread;
 //! with the feature `loom` loom plays through the orders of operations and what weak memory adds to them. Without either
-//! they are those of the standard library, and [`yield_point`] is nothing.
+//! they are those of the standard library, and [`foreign`] is nothing.
 
 #[cfg(all(feature = "loom", feature = "shuttle"))]
 compile_error!("one model checker at a time: loom or shuttle");
@@ -15,8 +15,15 @@ mod chosen {
     pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
     pub use std::thread_local;
 
-    #[inline(always)]
-    pub fn yield_point() {}
+    /// Nothing: see [`super::foreign`].
+    pub mod foreign {
+        #[inline(always)]
+        pub fn call() {}
+        #[inline(always)]
+        pub fn publish() {}
+        #[inline(always)]
+        pub fn found() {}
+    }
 }
 
 #[cfg(all(feature = "shuttle", not(feature = "loom")))]
@@ -25,9 +32,14 @@ mod chosen {
     pub use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
     pub use shuttle::thread_local;
 
-    pub fn yield_point() {
-        // Not `yield_now`, by which a thread says that it cannot go on: some schedulers then take it for a while.
-        AtomicBool::new(false).load(super::Ordering::SeqCst);
+    /// See [`super::foreign`].
+    pub mod foreign {
+        pub fn call() {
+            // Not `yield_now`, by which a thread says that it cannot go on: some schedulers put it last then.
+            super::AtomicBool::new(false).load(std::sync::atomic::Ordering::SeqCst);
+        }
+        pub use call as publish;
+        pub fn found() {}
     }
 }
 
@@ -40,8 +52,9 @@ pub(crate) use chosen::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, A
 /// Like the standard library's, but a thread is what the model checker takes for one.
 pub(crate) use chosen::thread_local;
 
-/// Where shuttle may switch besides the operations on atomics: beside calls into crates that it does not see into.
-pub(crate) use chosen::yield_point;
+/// Calls into crates that the model checker does not see into: it may switch before one. `call` says that one comes,
+/// `publish` that it hands something to other threads, `found` that something was got that way. Otherwise all are nothing.
+pub(crate) use chosen::foreign;
 
 /// Whether a model checker runs the core: memory layout and patience are other than in earnest then.
 pub(crate) const MODELLED: bool = cfg!(any(feature = "loom", feature = "shuttle"));

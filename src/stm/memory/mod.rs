@@ -24,6 +24,8 @@
 
 mod descriptor;
 mod index;
+#[cfg(all(test, feature = "loom"))]
+mod model_checks;
 mod order;
 mod pool;
 mod record;

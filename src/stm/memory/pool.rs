@@ -9,9 +9,9 @@ use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crossbeam_utils::CachePadded;
 
 use super::segments::Segments;
-use crate::stm::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, thread_local, yield_point};
+use crate::stm::sync::{self, AtomicBool, AtomicU64, AtomicUsize, Ordering, foreign, thread_local};
 
-const FIRST_SEGMENT_BITS: u32 = 4;
+const FIRST_SEGMENT_BITS: u32 = if sync::MODELLED { 1 } else { 4 };
 const SEGMENTS: usize = 28;
 
 /// Transaction contexts `T`, and the database `S` that they belong to.
@@ -172,7 +172,7 @@ impl Participant {
     }
 
     pub fn pin(&self) -> Guard {
-        yield_point();
+        foreign::call();
         self.0.pin()
     }
 }

@@ -18,8 +18,29 @@ macro_rules! thread_local_of_loom {
 }
 pub(crate) use thread_local_of_loom as thread_local;
 
-/// Loom explores the orders of the atomics alone.
-pub fn yield_point() {}
+/// Loom changes only the order of what it takes to depend on each other, and does not see into other crates. Here it is
+/// told that all calls depend on each other, and that who finds something has synchronized with who published it (and
+/// with all who had published before, which is more than is promised).
+pub mod foreign {
+    use std::sync::atomic::Ordering;
+
+    loom::lazy_static! {
+        static ref CALLS: loom::sync::atomic::AtomicUsize = loom::sync::atomic::AtomicUsize::new(0);
+    }
+
+    pub fn call() {
+        // Relaxed: a call that finds nothing orders nothing.
+        CALLS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn publish() {
+        CALLS.fetch_add(1, Ordering::Release);
+    }
+
+    pub fn found() {
+        CALLS.fetch_add(1, Ordering::Acquire);
+    }
+}
 
 fn fence_if_sequential(order: Ordering) {
     if order == Ordering::SeqCst {
