@@ -5,7 +5,7 @@
 //! after it, a read-modify-write both. This is stronger than the language promises where `SeqCst` operations meet weaker
 //! ones, as a fence orders those, too: a fault of that kind would be missed. Everything else is as loom has it.
 
-use std::sync::atomic::Ordering;
+use super::Ordering;
 
 pub use loom::hint::spin_loop;
 pub use loom::sync::atomic::fence;
@@ -22,7 +22,7 @@ pub(crate) use thread_local_of_loom as thread_local;
 /// told that all calls depend on each other, and that who finds something has synchronized with who published it (and
 /// with all who had published before, which is more than is promised).
 pub mod foreign {
-    use std::sync::atomic::Ordering;
+    use crate::stm::sync::Ordering;
 
     loom::lazy_static! {
         static ref CALLS: loom::sync::atomic::AtomicUsize = loom::sync::atomic::AtomicUsize::new(0);
