@@ -1,6 +1,7 @@
 # make            build the libraries
 # make demo       install into target/prefix and run examples/flights against it
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
+# make schedules  explores schedules for BUDGET seconds a test; SEED=... repeats a failure
 # make bench      khonsu beside its peers, and how often it aborts: target/bench/report.md; QUICK=1 for a short run
 # make install    PREFIX=/usr/local by default
 # make format     format the Rust code
@@ -40,6 +41,10 @@ test:
 	tools/setup test
 	tools/test $(STEPS)
 
+schedules:
+	KHONSU_SCHEDULES_SECONDS=$(or $(BUDGET),60) $(if $(SEED),KHONSU_SCHEDULES_SEED=$(SEED)) \
+	  cargo test --locked --features shuttle --test schedules
+
 bench: local-install
 	tools/setup bench
 	cmake -S benches -B target/bench/build -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
@@ -57,4 +62,4 @@ header:
 clean:
 	rm -rf target
 
-.PHONY: build install local-install demo test bench format header clean
+.PHONY: build install local-install demo test schedules bench format header clean

@@ -16,6 +16,7 @@ use super::database::{Database, DatabasePool};
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
 use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, State, Version};
+use super::sync::{self, spin_loop};
 use super::value::{Chunk, Value};
 use super::working_set::Operation;
 
@@ -31,7 +32,7 @@ pub(crate) struct PlannedWrite<'a, C> {
 }
 
 /// Looks at somebody else's unfinished installation that are waited through, times two a restart, before it is aborted.
-const PATIENCE: u32 = 64;
+const PATIENCE: u32 = if sync::MODELLED { 1 } else { 64 };
 /// Restarts after which it is left to the caller to try again: a very large transaction may need a reservation, which a
 /// rerun gives it, to get its installation done among many small ones.
 const MOST_RESTARTS: u32 = 12;
@@ -212,7 +213,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
             Phase::Installing => {
                 let patience = PATIENCE << restarts;
                 for _ in 0..patience {
-                    std::hint::spin_loop();
+                    spin_loop();
                     if other.phase() != Phase::Installing {
                         return;
                     }

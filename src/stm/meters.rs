@@ -3,7 +3,8 @@
 use crossbeam_utils::CachePadded;
 
 use super::conflict::ConflictKind;
-use super::sync::{AtomicU64, Ordering};
+use super::sync::Ordering;
+use super::sync::uncontended::AtomicU64;
 
 /// Two to the number of bits that `shard_of_this_thread` keeps.
 const SHARDS: usize = 1 << 4;

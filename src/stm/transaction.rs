@@ -14,7 +14,8 @@ use super::key::{KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
 use super::options::{Direction, IsolationLevel, TransactionOptions};
 use super::snapshot::SlotWord;
-use super::sync::{AtomicU64, Ordering};
+use super::sync::Ordering;
+use super::sync::uncontended::AtomicU64;
 use super::value::{Chunk, Value};
 use super::working_set::{Entry, Operation, WorkingSet, Write};
 

@@ -16,7 +16,7 @@ use crossbeam_utils::CachePadded;
 use super::prefetch;
 use super::record::{Record, RecordRef};
 use super::segments::Segments;
-use crate::stm::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::stm::sync::{self, AtomicU64, AtomicUsize, Ordering};
 
 /// Low bits of a link: the node that holds the link is deleted; the link leads to a bucket.
 const DELETED: usize = 1;
@@ -24,15 +24,21 @@ const BUCKET: usize = 2;
 /// The end of the list: the link to no bucket.
 const END: usize = BUCKET;
 
-const FIRST_SEGMENT_BITS: u32 = 6;
+const FIRST_SEGMENT_BITS: u32 = if sync::MODELLED { 1 } else { 6 };
 const SEGMENTS: usize = 40;
+
+#[cfg(not(any(feature = "loom", feature = "shuttle")))]
+type Hasher = foldhash::fast::RandomState;
+/// A model checker repeats a run step by step, so it needs the same hashes each time.
+#[cfg(any(feature = "loom", feature = "shuttle"))]
+type Hasher = foldhash::fast::FixedState;
 
 pub(crate) struct HashIndex<C> {
     buckets: Segments<Bucket, FIRST_SEGMENT_BITS, SEGMENTS>,
     /// Number of buckets in use, a power of two.
     bucket_count: AtomicUsize,
     records: CachePadded<AtomicUsize>,
-    hasher: foldhash::fast::RandomState,
+    hasher: Hasher,
     /// The index owns one count of each record.
     owned: std::marker::PhantomData<RecordRef<C>>,
 }
@@ -67,7 +73,7 @@ impl<C> HashIndex<C> {
             buckets: Segments::new(),
             bucket_count: AtomicUsize::new(1 << FIRST_SEGMENT_BITS),
             records: CachePadded::new(AtomicUsize::new(0)),
-            hasher: foldhash::fast::RandomState::default(),
+            hasher: Hasher::default(),
             owned: std::marker::PhantomData,
         };
         let first = index.buckets.get(0);
@@ -119,8 +125,8 @@ impl<C> HashIndex<C> {
         loop {
             let position = self.search(parent, order, &[], guard);
             bucket.next.store(position.next, Ordering::Relaxed);
-            // Release: publishes the bucket's fields, for the acquire loads of links.
-            if position.link.compare_exchange(position.next, this, Ordering::Release, Ordering::Relaxed).is_ok() {
+            // AcqRel: release publishes the bucket's fields, for the acquire loads of links; acquire, see `get_or_insert`.
+            if position.link.compare_exchange(position.next, this, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 break;
             }
         }
@@ -223,9 +229,10 @@ impl<C> HashIndex<C> {
             // SAFETY: it lives: its count is ours, or the index's once it is linked.
             let record = unsafe { &*new };
             record.next.store(position.next, Ordering::Relaxed);
-            // Release: publishes the record, for the acquire loads of links.
+            // AcqRel: release publishes the record, for the acquire loads of links. Acquire, because the link may have led
+            // to other records of the key since it was loaded, and back to where it does: they must be seen sealed.
             let this = new.expose_provenance();
-            if position.link.compare_exchange(position.next, this, Ordering::Release, Ordering::Relaxed).is_ok() {
+            if position.link.compare_exchange(position.next, this, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 let buckets = self.bucket_count.load(Ordering::Relaxed);
                 if records * 2 > buckets && buckets < 1 << (FIRST_SEGMENT_BITS as usize + SEGMENTS - 2) {
                     // Somebody else may double it, too; once is enough.

@@ -27,6 +27,8 @@
 
 mod descriptor;
 mod index;
+#[cfg(all(test, feature = "loom"))]
+mod model_checks;
 mod order;
 mod pool;
 mod reader_mark;
@@ -36,6 +38,8 @@ mod segments;
 mod stack;
 mod version;
 
+#[cfg(all(test, feature = "loom"))]
+pub(crate) use descriptor::Announcement;
 pub(crate) use descriptor::{Descriptor, Installation, Phase};
 pub(crate) use index::HashIndex;
 pub(crate) use order::OrderIndex;

@@ -15,7 +15,7 @@ use crossbeam_skiplist::base::SkipList;
 
 use super::record::{Record, RecordRef};
 use crate::stm::options::Direction;
-use crate::stm::sync::{Ordering, fence};
+use crate::stm::sync::{Ordering, fence, foreign};
 
 pub(crate) struct OrderIndex<C: Send + Sync + 'static> {
     list: SkipList<OrderKey<C>, ()>,
@@ -149,6 +149,7 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
             return true;
         }
         loop {
+            foreign::publish();
             let entry = self.list.get_or_insert(OrderKey::new(record.share(guard)), (), guard);
             let holder = entry.key().record();
             if ptr::eq(holder, record) {
@@ -162,8 +163,10 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
                 record.ordered.store(true, Ordering::Release);
                 return true;
             }
+            foreign::found();
             // The hash index lets a key have one unsealed record at a time: theirs is dead, or ours is.
             if holder.is_sealed() {
+                foreign::call();
                 entry.remove(guard);
             }
             entry.release(guard);
@@ -177,9 +180,11 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
     pub fn remove(&self, record: &Record<C>, guard: &Guard) {
         // Invariant 6: sealed, then unlinked.
         fence(Ordering::SeqCst);
+        foreign::call();
         if let Some(entry) = self.list.get(&Probe::borrowed(&record.key()), guard)
             && ptr::eq(entry.key().record(), record)
         {
+            foreign::call();
             entry.remove();
         }
     }
@@ -195,6 +200,7 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
         let (start, end) = bounds;
         let start = start.as_ref().map(Probe::borrowed);
         let end = end.as_ref().map(Probe::borrowed);
+        foreign::call();
         let mut next = match (direction, start.as_ref(), end.as_ref()) {
             (Direction::Forward, Bound::Unbounded, _) => self.list.front(guard),
             (Direction::Forward, start, _) => self.list.lower_bound(start, guard),
@@ -210,9 +216,11 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
                 (Direction::Reverse, Bound::Excluded(start), _) => key.probe > *start,
                 (Direction::Forward, _, Bound::Unbounded) | (Direction::Reverse, Bound::Unbounded, _) => true,
             };
+            foreign::found();
             if !within || visit(key.record()).is_break() {
                 return;
             }
+            foreign::call();
             next = match direction {
                 Direction::Forward => entry.next(),
                 Direction::Reverse => entry.prev(),

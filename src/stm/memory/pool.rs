@@ -10,9 +10,9 @@ use crossbeam_utils::CachePadded;
 use super::descriptor::Announcement;
 use super::segments::Segments;
 use crate::stm::snapshot::SlotWord;
-use crate::stm::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::stm::sync::{self, AtomicBool, AtomicUsize, Ordering, foreign, thread_local};
 
-const FIRST_SEGMENT_BITS: u32 = 4;
+const FIRST_SEGMENT_BITS: u32 = if sync::MODELLED { 1 } else { 4 };
 const SEGMENTS: usize = 28;
 
 /// Transaction contexts `T`, and the database `S` that they belong to. The chunks of its values are `C`.
@@ -93,7 +93,7 @@ impl<T, S, C> Pool<T, S, C> {
         loop {
             let len = self.len.load(Ordering::SeqCst);
             // Nearly always the first: the slot that this thread used last. A longer way is gone once, as the hint follows.
-            let start = HINT.get();
+            let start = HINT.with(Cell::get);
             for number in start..start + len {
                 let number = number & (len - 1);
                 let slot = self.slot(number);
@@ -101,7 +101,7 @@ impl<T, S, C> Pool<T, S, C> {
                     // Acquire: pairs with the release in `Claim::drop`.
                     && slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
                 {
-                    HINT.set(number);
+                    HINT.with(|hint| hint.set(number));
                     // SAFETY: the claim is ours.
                     unsafe { &mut *slot.context.get() }.get_or_insert_with(|| make(&self.shared));
                     return Claim { slot: NonNull::from(slot), pool: Arc::clone(self) };
@@ -109,7 +109,7 @@ impl<T, S, C> Pool<T, S, C> {
             }
             // Somebody else may have doubled it meanwhile; then this does nothing.
             _ = self.len.compare_exchange(len, len * 2, Ordering::SeqCst, Ordering::SeqCst);
-            HINT.set(len);
+            HINT.with(|hint| hint.set(len));
         }
     }
 }
@@ -181,6 +181,7 @@ impl Participant {
     }
 
     pub fn pin(&self) -> Guard {
+        foreign::call();
         self.0.pin()
     }
 }

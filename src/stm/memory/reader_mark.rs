@@ -6,7 +6,7 @@ use crate::stm::sync::{AtomicU64, Ordering};
 pub(crate) struct ReaderMark(AtomicU64);
 
 impl ReaderMark {
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         ReaderMark(AtomicU64::new(0))
     }
 

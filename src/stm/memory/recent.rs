@@ -73,8 +73,9 @@ impl<T: Send + Sync + 'static, const LENGTH: usize> Recent<T, LENGTH> {
 
 impl<T, const LENGTH: usize> Drop for Recent<T, LENGTH> {
     fn drop(&mut self) {
-        for place in &mut self.places {
-            let item = *place.get_mut();
+        for place in &self.places {
+            // Relaxed: nobody else is left.
+            let item = place.load(Ordering::Relaxed);
             if !item.is_null() {
                 // SAFETY: it came from a box, and nobody borrows from the ring any more.
                 drop(unsafe { Box::from_raw(item) });

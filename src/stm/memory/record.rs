@@ -11,7 +11,7 @@ use super::version::{State, Version};
 use crate::stm::key::KeyBytes;
 use crate::stm::meters::Meters;
 use crate::stm::snapshot::LiveSnapshots;
-use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use crate::stm::sync::{self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 /// One key. It lives from the first write of the key until the deleted key can be seen by nobody.
 ///
@@ -38,7 +38,7 @@ pub(crate) struct Record<C> {
     newest_value: AtomicPtr<()>,
 }
 
-const _: () = assert!(size_of::<Record<u64>>() == 64);
+const _: () = assert!(sync::MODELLED || size_of::<Record<u64>>() == 64);
 
 /// A count of a record: keeps it allocated.
 pub(crate) struct RecordRef<C>(NonNull<Record<C>>);
@@ -288,15 +288,16 @@ fn unlink<C: Send + Sync + 'static>(
 
 impl<C> Drop for Record<C> {
     fn drop(&mut self) {
-        let mut next = *self.head.get_mut();
+        // Relaxed, here and below: the last count is gone, and its release has been acquired.
+        let mut next = self.head.load(Ordering::Relaxed);
         if next.addr() == SEALED {
             return;
         }
         while !next.is_null() {
             // SAFETY: the last count is gone, so no thread and no index leads here (invariant 2), and each version of a
             // chain has one link to it.
-            let mut version = unsafe { Box::from_raw(next) };
-            next = *version.older.get_mut();
+            let version = unsafe { Box::from_raw(next) };
+            next = version.older.load(Ordering::Relaxed);
         }
     }
 }

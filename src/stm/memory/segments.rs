@@ -14,7 +14,7 @@ pub(super) struct Segments<T, const FIRST_BITS: u32, const COUNT: usize> {
 
 impl<T: Default, const FIRST_BITS: u32, const COUNT: usize> Segments<T, FIRST_BITS, COUNT> {
     pub fn new() -> Self {
-        Segments { segments: [const { AtomicPtr::new(ptr::null_mut()) }; COUNT], owned: PhantomData }
+        Segments { segments: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())), owned: PhantomData }
     }
 
     pub fn get(&self, number: usize) -> &T {
@@ -50,8 +50,9 @@ impl<T, const FIRST_BITS: u32, const COUNT: usize> Segments<T, FIRST_BITS, COUNT
 
 impl<T, const FIRST_BITS: u32, const COUNT: usize> Drop for Segments<T, FIRST_BITS, COUNT> {
     fn drop(&mut self) {
-        for (segment, items) in self.segments.iter_mut().enumerate() {
-            let items = *items.get_mut();
+        for (segment, items) in self.segments.iter().enumerate() {
+            // Relaxed: nobody else is left.
+            let items = items.load(Ordering::Relaxed);
             if !items.is_null() {
                 // SAFETY: made with this length in `get`, and nobody borrows from it any more.
                 drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(items, Self::len(segment))) });

@@ -1,0 +1,95 @@
+//! What is handed from thread to thread: items of a stack, contexts of slots, the last count of a record.
+
+use std::ptr;
+use std::sync::Arc;
+
+use crossbeam_epoch::Collector;
+use loom::cell::UnsafeCell;
+
+use super::{Number, explore, spawn, value};
+use crate::stm::memory::record::RecordRef;
+use crate::stm::memory::{Head, Pool, Record, Stack, Version};
+
+/// Each item is taken once, with what was written into it.
+#[test]
+fn items_of_a_stack() {
+    explore(3, || {
+        let stack = Arc::new(Stack::new());
+        let pushers = [1, 2].map(|number| spawn(&stack, move |stack: &Stack<Number>| stack.push(Number::new(number))));
+        let mut taken = stack.take();
+        let mut found: Vec<u64> = taken.by_ref().take(1).map(|number| number.get()).collect();
+        stack.give_back(taken);
+        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        found.extend(stack.take().map(|number| number.get()));
+        found.sort_unstable();
+        assert_eq!(found, [1, 2]);
+    });
+}
+
+/// What two take and give back, nothing gets lost in between.
+#[test]
+fn items_that_are_given_back() {
+    explore(3, || {
+        let stack = Arc::new(Stack::new());
+        [1, 2, 3].into_iter().for_each(|number| stack.push(Number::new(number)));
+        let take_one = |stack: &Stack<Number>| {
+            let mut taken = stack.take();
+            let found = taken.next().map(|number| number.get());
+            stack.give_back(taken);
+            found
+        };
+        let takers = [spawn(&stack, take_one), spawn(&stack, take_one)];
+        let found = takers.map(|taker| taker.join().unwrap());
+        let mut found: Vec<u64> = found.into_iter().flatten().chain(stack.take().map(|number| number.get())).collect();
+        found.sort_unstable();
+        assert_eq!(found, [1, 2, 3]);
+    });
+}
+
+struct Context(UnsafeCell<u32>);
+
+// SAFETY: that one thread at a time uses it is what loom checks.
+unsafe impl Send for Context {}
+
+impl Context {
+    fn count(&mut self) {
+        // SAFETY: as above.
+        self.0.with_mut(|count| unsafe { *count += 1 });
+    }
+}
+
+/// A context has one user at a time, who sees what the one before has left.
+#[test]
+fn contexts_of_slots() {
+    explore(3, || {
+        let pool = Pool::<Context, (), u64>::new(());
+        let users = [(); 2].map(|()| {
+            let pool = Arc::clone(&pool);
+            loom::thread::spawn(move || pool.claim(|_| Context(UnsafeCell::new(0))).parts().0.count())
+        });
+        pool.visit_free(Context::count);
+        users.into_iter().for_each(|user| user.join().unwrap());
+        pool.visit_free(Context::count);
+    });
+}
+
+/// Whoever gives up the last count of a record frees it, after all uses by the others.
+#[test]
+fn the_last_count_of_a_record() {
+    explore(None, || {
+        let record = RecordRef::new(Record::<Number>::new(b"k", 1));
+        let version = Box::new(Version::new(ptr::null(), value(7), ptr::null(), false, 8));
+        assert!(record.swap_head(ptr::null(), Box::into_raw(version)));
+        let users = [(); 2].map(|()| {
+            let record = record.clone();
+            loom::thread::spawn(move || {
+                // Any pin will do: the count keeps what is read.
+                let guard = Collector::new().register().pin();
+                let Head::Version(version) = record.head(&guard) else { panic!("it is there") };
+                assert_eq!(version.value().map(|value| value.newest().get()), Some(7));
+            })
+        });
+        drop(record);
+        users.into_iter().for_each(|user| user.join().unwrap());
+    });
+}
