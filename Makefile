@@ -2,6 +2,8 @@
 # make demo       install into target/prefix and run examples/flights against it
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
 # make bench      khonsu beside its peers: target/bench/report.md and report.json; QUICK=1 for a short run
+# make soak       random histories against the isolation levels, for BUDGET=30s, 10m or 2h
+# make histories  OUT=folder LEVEL=serializable SEED=1 N=100: histories in dbcop's JSON format, for other checkers
 # make install    PREFIX=/usr/local by default
 # make format     format the Rust code
 # make header     generate include/khonsu.h anew from src/ffi
@@ -16,6 +18,11 @@ PREFIX ?= /usr/local
 
 LOCAL_PREFIX := $(CURDIR)/target/prefix
 EXAMPLES := target/examples
+BUDGET ?= 10m
+OUT ?= target/histories
+LEVEL ?= serializable
+SEED ?= 1
+N ?= 100
 BENCH_ARGUMENTS := $(if $(QUICK),--quick)
 
 build:
@@ -46,6 +53,15 @@ bench: local-install
 	cmake --build target/bench/build
 	target/bench/build/khonsu_bench $(BENCH_ARGUMENTS)
 
+soak:
+	tools/setup build
+	KHONSU_BUDGET=$(BUDGET) cargo test --locked --profile soak --test histories soak -- --ignored --exact --nocapture
+
+histories:
+	tools/setup build
+	KHONSU_OUT=$(abspath $(OUT)) KHONSU_LEVEL=$(LEVEL) KHONSU_SEED=$(SEED) KHONSU_N=$(N) \
+	  cargo test --locked --profile soak --test histories export -- --ignored --exact --nocapture
+
 format:
 	cargo fmt
 
@@ -55,4 +71,4 @@ header:
 clean:
 	rm -rf target
 
-.PHONY: build install local-install demo test bench format header clean
+.PHONY: build install local-install demo test bench soak histories format header clean

@@ -85,16 +85,6 @@ impl Transaction {
     pub fn is_committed(&self) -> bool {
         matches!(self.outcome, Outcome::Committed(_))
     }
-
-    /// Its place in the order of versions, if it left any. One that wrote nothing, or whose writes were all dropped, is
-    /// given the version that it saw.
-    pub fn version(&self) -> Option<u64> {
-        let writes = |step: &Step| matches!(step.event, Event::Put(..) | Event::Append(..) | Event::Delete(_));
-        match self.outcome {
-            Outcome::Committed(version) if version > self.snapshot && self.steps.iter().any(writes) => Some(version),
-            _ => None,
-        }
-    }
 }
 
 pub fn level_name(level: IsolationLevel) -> &'static str {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use khonsu::stm::{ConflictResolution, Direction};
 
 use super::anomalies::{Anomaly, Phenomenon};
-use super::data::{Event, Key, Name, Row, Span, Transaction};
+use super::data::{Event, History, Key, Name, Outcome, Row, Span, Transaction};
 
 #[derive(Debug, Clone, Default)]
 pub struct Digest {
@@ -65,9 +65,27 @@ impl Read {
     }
 }
 
+/// Digests of all transactions of a history, and the versions that they left.
+pub fn digests(history: &History) -> (Vec<Digest>, Vec<Option<u64>>) {
+    let transactions = &history.transactions;
+    let digests: Vec<Digest> =
+        transactions.iter().enumerate().map(|(number, transaction)| Digest::of(number, transaction)).collect();
+    let versions = transactions.iter().zip(&digests).map(|(transaction, digest)| digest.version(transaction)).collect();
+    (digests, versions)
+}
+
 impl Digest {
+    /// The transaction's place in the order of versions, if it left any. One that wrote nothing, or whose writes were
+    /// all dropped, is given the version that it saw.
+    fn version(&self, transaction: &Transaction) -> Option<u64> {
+        match transaction.outcome {
+            Outcome::Committed(version) if version > transaction.snapshot && !self.writes.is_empty() => Some(version),
+            _ => None,
+        }
+    }
+
     /// Replays the transaction of this number.
-    pub fn of(number: usize, transaction: &Transaction) -> Self {
+    fn of(number: usize, transaction: &Transaction) -> Self {
         let mut digest = Digest::default();
         let mut savepoints: Vec<(usize, BTreeMap<Key, Write>)> = Vec::new();
         let mut next_savepoint = 0;

@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::anomalies::{Anomaly, Phenomenon};
 use super::data::{Event, History, Key, Name, Row};
-use super::digest::{Change, Digest, Seen};
+use super::digest::{Change, Digest, Seen, digests};
 use super::graph::{Order, VersionRead};
 use super::recovery::{Recovery, owners, spans};
 
 /// Recovers the order of a history.
 pub fn recover(history: &History) -> Recovery {
-    let digests: Vec<Digest> =
-        history.transactions.iter().enumerate().map(|(number, transaction)| Digest::of(number, transaction)).collect();
+    let (digests, versions) = digests(history);
     let owners = owners(history);
     let mut anomalies: Vec<Anomaly> = digests.iter().flat_map(|digest| digest.anomalies.clone()).collect();
 
@@ -25,7 +24,7 @@ pub fn recover(history: &History) -> Recovery {
         .map(|(key, list)| (*key, segments(*key, list, history, &digests, &owners, &mut anomalies)))
         .collect();
     check_presence(history, &digests, &chains, &mut anomalies);
-    check_versions(history, &chains, &mut anomalies);
+    check_versions(&versions, &chains, &mut anomalies);
 
     let mut reads = Vec::new();
     for (reader, digest) in
@@ -152,17 +151,16 @@ fn check_presence(
 }
 
 /// The commit versions must be in the order of the lists.
-fn check_versions(history: &History, chains: &BTreeMap<Key, Vec<Segment>>, anomalies: &mut Vec<Anomaly>) {
+fn check_versions(versions: &[Option<u64>], chains: &BTreeMap<Key, Vec<Segment>>, anomalies: &mut Vec<Anomaly>) {
     for (key, chain) in chains {
         for pair in chain.windows(2) {
             let [older, newer] = [pair[0].writer, pair[1].writer];
-            let version = |number: usize| history.transactions[number].version();
-            if version(older) >= version(newer) {
+            if versions[older] >= versions[newer] {
                 let what = format!(
                     "T{newer} follows T{older} in {}, and their versions are {:?} and {:?}",
                     Name(*key),
-                    version(newer),
-                    version(older)
+                    versions[newer],
+                    versions[older]
                 );
                 anomalies.push(Anomaly::of(Phenomenon::VersionOrder, [older, newer], what));
             }

@@ -5,12 +5,19 @@
 //! order of each key's versions is recovered, from the commit versions ([`recovery`]) or, without trust in them, from
 //! lists that only grow ([`lists`]). From there on it is Adya's theory: the graph of dependencies ([`graph`]), the
 //! phenomena in it ([`anomalies`]), and what each level must prevent ([`judge`]).
+//!
+//! Random programs ([`plan`]) are run ([`runner`]), and a failing one is made small ([`shrink`]). [`dbcop`] writes
+//! histories for a checker that is not ours.
 
 pub mod anomalies;
 pub mod data;
+pub mod dbcop;
 pub mod digest;
 pub mod graph;
 pub mod judge;
 pub mod lists;
+pub mod plan;
 mod planted;
 pub mod recovery;
+pub mod runner;
+pub mod shrink;

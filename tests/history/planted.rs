@@ -552,7 +552,8 @@ fn serializable_orders_respect_real_time() {
 #[test]
 fn own_writes_are_seen() {
     for level in LEVELS {
-        let wrong: [&dyn Fn(&mut Plot, usize); 5] = [
+        type Wrong = dyn Fn(&mut Plot, usize);
+        let wrong: [&Wrong; 5] = [
             &|plot, own| plot.get(own, X, &[1]),
             &|plot, own| plot.get(own, Y, &[2]),
             &|plot, own| plot.step(own, Event::Exists(X, false)),

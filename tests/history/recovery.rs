@@ -10,7 +10,7 @@ use khonsu::stm::{ConflictResolution, IsolationLevel};
 
 use super::anomalies::{Anomaly, Phenomenon};
 use super::data::{History, Key, Name, Outcome, Row, Transaction};
-use super::digest::{Change, Digest, Read, Seen, Write};
+use super::digest::{Change, Digest, Read, Seen, Write, digests};
 use super::graph::{Order, VersionRead};
 
 /// What can be told of a history without looking for cycles.
@@ -41,6 +41,7 @@ enum Effect {
 struct Recoverer<'h> {
     history: &'h History,
     digests: Vec<Digest>,
+    versions: Vec<Option<u64>>,
     chains: BTreeMap<Key, Vec<Version>>,
     /// Who wrote a row, under which key.
     owners: HashMap<Row, (usize, Key)>,
@@ -49,12 +50,12 @@ struct Recoverer<'h> {
 
 /// Recovers the order of a history.
 pub fn recover(history: &History) -> Recovery {
-    let digests: Vec<Digest> =
-        history.transactions.iter().enumerate().map(|(number, transaction)| Digest::of(number, transaction)).collect();
+    let (digests, versions) = digests(history);
     let mut recoverer = Recoverer {
         history,
         anomalies: digests.iter().flat_map(|digest| digest.anomalies.clone()).collect(),
         digests,
+        versions,
         chains: BTreeMap::new(),
         owners: owners(history),
     };
@@ -100,7 +101,7 @@ impl Recoverer<'_> {
         let transactions = &self.history.transactions;
         for (number, transaction) in transactions.iter().enumerate() {
             let ended = transactions.iter().enumerate().filter(|(_, other)| other.ended < transaction.began);
-            let newest = ended.filter_map(|(other, ended)| Some((ended.version()?, other))).max();
+            let newest = ended.filter_map(|(other, _)| Some((self.versions[other]?, other))).max();
             if let Some((version, other)) = newest.filter(|(version, _)| *version > transaction.snapshot) {
                 let what =
                     format!("T{other} had committed version {version} before T{number} began, which does not see it");
@@ -111,13 +112,9 @@ impl Recoverer<'_> {
 
     /// Puts the writes of all committed transactions into their chains.
     fn install_all(&mut self) {
-        let history = self.history;
-        let mut writers: Vec<(u64, usize)> = history
-            .transactions
-            .iter()
-            .enumerate()
-            .filter_map(|(number, transaction)| Some((transaction.version()?, number)))
-            .collect();
+        let versions = self.versions.iter().enumerate();
+        let mut writers: Vec<(u64, usize)> =
+            versions.filter_map(|(number, version)| Some(((*version)?, number))).collect();
         writers.sort_unstable();
         for pair in writers.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
             let what = format!("T{} and T{} have both committed version {}", pair[0].1, pair[1].1, pair[0].0);
@@ -204,7 +201,7 @@ impl Recoverer<'_> {
     fn check_dropped(&mut self) {
         for number in 0..self.history.transactions.len() {
             let transaction = &self.history.transactions[number];
-            if !transaction.is_committed() || transaction.version().is_some() {
+            if !transaction.is_committed() || self.versions[number].is_some() {
                 continue;
             }
             for (key, write) in self.digests[number].writes.clone() {
@@ -344,7 +341,9 @@ fn position_at(chain: &[Version], at: u64) -> usize {
 pub fn as_if_committed(history: &History, number: usize) -> History {
     let mut history = history.clone();
     let ended = history.transactions[number].ended;
-    let newest = history.transactions.iter().filter(|other| other.ended < ended).filter_map(Transaction::version).max();
+    let (_, versions) = digests(&history);
+    let before = history.transactions.iter().zip(versions).filter(|(other, _)| other.ended < ended);
+    let newest = before.filter_map(|(_, version)| version).max();
     for (other, transaction) in history.transactions.iter_mut().enumerate() {
         if other == number {
             transaction.outcome = Outcome::Committed(newest.unwrap_or(0).max(transaction.snapshot) + 1);
