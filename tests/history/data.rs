@@ -34,15 +34,19 @@ pub struct Transaction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Committed(u64),
-    /// It wanted to commit.
-    Conflict(Vec<ConflictKind>),
+    /// It wanted to commit when this was the newest commit version.
+    Conflict {
+        kinds: Vec<ConflictKind>,
+        newest: u64,
+    },
     RolledBack,
 }
 
 #[derive(Debug, Clone)]
 pub struct Step {
     pub tick: u64,
-    /// The newest commit versions before and after the call: what a read at read committed can have seen.
+    /// The newest commit versions before and after the call, or after the cursor was opened: what a read at read
+    /// committed can have seen.
     pub window: (u64, u64),
     pub event: Event,
 }
@@ -68,6 +72,7 @@ pub enum Event {
         span: Span,
         direction: Direction,
         limit: Option<u64>,
+        by_cursor: bool,
         found: Vec<(Key, Vec<Row>)>,
     },
     Put(Key, Row),
@@ -111,8 +116,9 @@ impl fmt::Display for Event {
             Event::Get(key, Some(rows)) => write!(formatter, "get {} -> {rows:?}", Name(*key)),
             Event::Get(key, None) => write!(formatter, "get {} -> absent", Name(*key)),
             Event::Exists(key, there) => write!(formatter, "exists {} -> {there}", Name(*key)),
-            Event::Scan { span, direction, limit, found } => {
-                write!(formatter, "scan {}..={} {direction:?} ", Name(span.low), Name(span.high))?;
+            Event::Scan { span, direction, limit, by_cursor, found } => {
+                let what = if *by_cursor { "step a cursor through" } else { "scan" };
+                write!(formatter, "{what} {}..={} {direction:?} ", Name(span.low), Name(span.high))?;
                 limit.iter().try_for_each(|limit| write!(formatter, "limit {limit} "))?;
                 write!(formatter, "->")?;
                 found.iter().try_for_each(|(key, rows)| write!(formatter, " {} {rows:?}", Name(*key)))
@@ -147,7 +153,7 @@ impl fmt::Display for History {
             }
             let end = match &transaction.outcome {
                 Outcome::Committed(version) => format!("commit -> version {version}"),
-                Outcome::Conflict(kinds) => format!("commit -> conflict {kinds:?}"),
+                Outcome::Conflict { kinds, .. } => format!("commit -> conflict {kinds:?}"),
                 Outcome::RolledBack => "rollback".to_owned(),
             };
             lines.push((transaction.ended, format!("T{number} {end}")));

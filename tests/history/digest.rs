@@ -23,6 +23,8 @@ pub struct Read {
     /// As far as the call came: one key, or a range.
     pub span: Span,
     pub is_scan: bool,
+    /// It sees what was there when its cursor was opened.
+    pub by_cursor: bool,
     /// What was seen under keys of the span; of those that are not here, that they are absent.
     pub seen: BTreeMap<Key, Seen>,
 }
@@ -106,7 +108,7 @@ impl Digest {
                     wrong = seen.is_none().then_some(*key);
                     digest.note_point(position, step.window, *key, seen);
                 }
-                Event::Scan { span, direction, limit, found } => {
+                Event::Scan { span, direction, limit, by_cursor, found } => {
                     wrong = out_of_order(*span, *direction, *limit, found);
                     let Some(covered) = covered(*span, *direction, *limit, found) else {
                         continue;
@@ -124,7 +126,14 @@ impl Digest {
                             }
                         }
                     }
-                    digest.reads.push(Read { step: position, window: step.window, span: covered, is_scan: true, seen });
+                    digest.reads.push(Read {
+                        step: position,
+                        window: step.window,
+                        span: covered,
+                        is_scan: true,
+                        by_cursor: *by_cursor,
+                        seen,
+                    });
                 }
                 Event::Put(key, row) => digest.stage(*key, Change::Put(vec![*row])),
                 Event::Append(key, row) => digest.stage(*key, Change::Append(vec![*row])),
@@ -156,7 +165,14 @@ impl Digest {
         let blind = matches!(self.writes.get(&key), Some(Write { change: Change::Put(_) | Change::Delete, .. }));
         // What it has put or deleted itself it does not look up.
         if let Some(seen) = seen.filter(|_| !blind) {
-            self.reads.push(Read { step, window, span, is_scan: false, seen: BTreeMap::from([(key, seen)]) });
+            self.reads.push(Read {
+                step,
+                window,
+                span,
+                is_scan: false,
+                by_cursor: false,
+                seen: BTreeMap::from([(key, seen)]),
+            });
         }
     }
 

@@ -13,7 +13,7 @@
 use khonsu::stm::IsolationLevel;
 
 use super::anomalies::{Anomaly, cycles};
-use super::data::{History, Outcome};
+use super::data::History;
 use super::graph::{Dependency, Edge, Graph, Order};
 use super::lists;
 use super::recovery::{self, Recovery, recover};
@@ -69,7 +69,6 @@ fn joined(cycle: &[Edge]) -> Vec<Edge> {
 
 /// Whether an attempt that was not committed would have closed a cycle, had it been committed when it ended.
 pub fn would_close_cycle(history: &History, attempt: usize) -> bool {
-    assert!(matches!(history.transactions[attempt].outcome, Outcome::Conflict(_)), "T{attempt} was not refused");
     let history = recovery::as_if_committed(history, attempt);
     mixed(&history, &Graph::of(&recover(&history).order)).is_on_cycle(attempt)
 }

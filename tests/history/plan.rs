@@ -67,8 +67,13 @@ pub enum Action {
         span: Span,
         direction: Direction,
         limit: Option<u64>,
-        by_cursor: bool,
     },
+    OpenCursor {
+        span: Span,
+        direction: Direction,
+    },
+    /// So many steps of the cursor that was opened last.
+    StepCursor(u64),
     Put(Key, Row),
     Append(Key, Row),
     Delete(Key),
@@ -106,9 +111,10 @@ impl Plan {
     pub fn random(profile: Profile, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let sessions = 2 + random.below(if profile.run == Run::Raced { 3 } else { 4 }) as usize;
-        let mut transactions = match random.below(16) {
-            0 => 30,
-            _ => 3 + random.below(9),
+        let mut transactions = match (profile.run, random.below(16)) {
+            (_, 0) => 40,
+            (Run::Interleaved, _) => 3 + random.below(9),
+            (Run::Raced, _) => 8 + random.below(17),
         };
         let shares = match profile.content {
             Content::Everything => SHARES[random.below(4) as usize],
@@ -199,13 +205,17 @@ impl Generator {
             0 => 6 + self.random.below(7),
             _ => 1 + self.random.below(self.most_operations),
         };
-        let mut written = None;
+        let (mut written, mut has_cursor) = (None, false);
         for _ in 0..operations {
             let action = self.operation(read_only);
             if let Action::Put(key, _) | Action::Append(key, _) | Action::Delete(key) = action {
                 written = Some(key);
             }
+            has_cursor |= matches!(action, Action::OpenCursor { .. });
             actions.push_back(action);
+            if has_cursor && self.random.below(2) == 0 {
+                actions.push_back(Action::StepCursor(1 + self.random.below(4)));
+            }
             if self.profile.content == Content::Registers {
                 continue;
             }
@@ -252,8 +262,11 @@ impl Generator {
             }
         };
         let direction = if self.random.below(2) == 0 { Direction::Forward } else { Direction::Reverse };
+        if self.random.below(3) == 0 {
+            return Action::OpenCursor { span, direction };
+        }
         let limit = (self.random.below(2) == 0).then(|| 1 + self.random.below(3));
-        Action::Scan { span, direction, limit, by_cursor: self.random.below(3) == 0 }
+        Action::Scan { span, direction, limit }
     }
 }
 

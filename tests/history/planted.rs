@@ -69,7 +69,7 @@ impl Plot {
     fn scan(&mut self, number: usize, keys: RangeInclusive<Key>, limit: Option<u64>, found: &[(Key, Row)]) {
         let (span, direction) = (Span { low: *keys.start(), high: *keys.end() }, Direction::Forward);
         let found = found.iter().map(|(key, row)| (*key, vec![*row])).collect();
-        self.step(number, Event::Scan { span, direction, limit, found });
+        self.step(number, Event::Scan { span, direction, limit, by_cursor: false, found });
     }
 
     fn put(&mut self, number: usize, key: Key, row: Row) {
@@ -311,9 +311,28 @@ fn reads_do_not_go_back_even_at_read_committed() {
     plot.commit(writer);
     let (span, direction) = (Span { low: X, high: Y }, Direction::Forward);
     let found = vec![(X, vec![1]), (Y, vec![4])];
-    plot.step_in(reader, (1, 2), Event::Scan { span, direction, limit: None, found });
+    plot.step_in(reader, (1, 2), Event::Scan { span, direction, limit: None, by_cursor: false, found });
     plot.commit(reader);
     assert_forbidden(&plot, &[Unfit]);
+
+    // A cursor stays at the snapshot at which it was opened, and only a cursor may.
+    let by = |by_cursor| {
+        let mut plot = Plot::filled(&[(X, 1)]);
+        let (reader, writer) = (plot.begin(ReadCommitted), plot.begin(ReadCommitted));
+        plot.put(writer, X, 2);
+        plot.commit(writer);
+        plot.get(reader, X, &[2]);
+        let found = vec![(X, vec![1])];
+        plot.step_in(
+            reader,
+            (1, 1),
+            Event::Scan { span: Span { low: X, high: Y }, direction, limit: None, by_cursor, found },
+        );
+        plot.commit(reader);
+        plot
+    };
+    assert_forbidden(&by(true), &[]);
+    assert_forbidden(&by(false), &[Unfit]);
 }
 
 #[test]
@@ -700,7 +719,11 @@ fn write_skew_is_found_in_lists() {
 #[test]
 fn whether_a_refused_commit_would_have_closed_a_cycle() {
     let refused = |mut plot: Plot, number: usize| {
-        plot.history.transactions[number].outcome = Outcome::Conflict(vec![ConflictKind::ReadWrite]);
+        let transaction = &mut plot.history.transactions[number];
+        let Outcome::Committed(version) = transaction.outcome else {
+            panic!("it is committed so far");
+        };
+        transaction.outcome = Outcome::Conflict { kinds: vec![ConflictKind::ReadWrite], newest: version - 1 };
         judge::would_close_cycle(&plot.history, number)
     };
     assert!(refused(write_skew(Serializable, Serializable), 2));

@@ -139,7 +139,9 @@ impl Recoverer<'_> {
         match level {
             IsolationLevel::ReadCommitted => {
                 let was_read = covering.peek().is_some();
-                (covering.last().map_or((snapshot, snapshot), |read| read.window), was_read)
+                let latest =
+                    covering.map(|read| read.window).reduce(|(low, high), other| (low.max(other.0), high.max(other.1)));
+                (latest.unwrap_or((snapshot, snapshot)), was_read)
             }
             _ => ((snapshot, snapshot), covering.any(|read| *read.seen(key) != Seen::Hidden)),
         }
@@ -228,13 +230,14 @@ impl Recoverer<'_> {
             for read in self.digests[number].reads.clone() {
                 let sound = self.check_rows(number, &read);
                 let (low, high) = match self.history.transactions[number].level {
+                    IsolationLevel::ReadCommitted if read.by_cursor => read.window,
                     IsolationLevel::ReadCommitted => (newest_seen.max(read.window.0), read.window.1),
                     _ => (newest_seen, newest_seen),
                 };
                 let fitting: Vec<u64> =
                     self.candidates(&read, low, high).into_iter().filter(|at| self.fits(&read, *at)).collect();
                 match fitting.first() {
-                    Some(first) => newest_seen = *first,
+                    Some(first) => newest_seen = newest_seen.max(*first),
                     None if sound => {
                         let what = format!(
                             "T{number} reads what was not the state at any version from {low} to {high}: {}",
@@ -340,14 +343,17 @@ fn position_at(chain: &[Version], at: u64) -> usize {
 /// The transaction as if it had committed after all that had committed before it ended, and without those that had not.
 pub fn as_if_committed(history: &History, number: usize) -> History {
     let mut history = history.clone();
+    let Outcome::Conflict { newest, .. } = history.transactions[number].outcome else {
+        panic!("T{number} was not refused");
+    };
     let ended = history.transactions[number].ended;
     let (_, versions) = digests(&history);
-    let before = history.transactions.iter().zip(versions).filter(|(other, _)| other.ended < ended);
-    let newest = before.filter_map(|(_, version)| version).max();
     for (other, transaction) in history.transactions.iter_mut().enumerate() {
+        // Who wrote nothing has no place in the order of versions but when it ended.
+        let is_before = versions[other].map_or(transaction.ended < ended, |version| version <= newest);
         if other == number {
-            transaction.outcome = Outcome::Committed(newest.unwrap_or(0).max(transaction.snapshot) + 1);
-        } else if transaction.ended >= ended {
+            transaction.outcome = Outcome::Committed(newest + 1);
+        } else if !is_before {
             transaction.outcome = Outcome::RolledBack;
         }
     }

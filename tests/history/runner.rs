@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use khonsu::stm::{
-    ConflictResolution, Direction, Error, IsolationLevel, KeyRange, Options, ScannedEntry, TransactionManager,
+    ConflictResolution, Cursor, Direction, Error, IsolationLevel, KeyRange, Options, TransactionManager,
     TransactionOptions, Value,
 };
 
@@ -43,6 +43,11 @@ impl Recorder {
         self.ticks.fetch_add(1, Ordering::SeqCst)
     }
 
+    /// The newest commit version.
+    fn newest(&self) -> u64 {
+        self.database.begin(&read_only(IsolationLevel::RepeatableRead)).snapshot_version()
+    }
+
     /// What is there at the beginning.
     fn fill(&self, plan: &Plan, content: Content) -> Vec<Transaction> {
         let mut session = Session::new(self, plan.sessions);
@@ -65,7 +70,7 @@ impl Recorder {
             Content::Registers => plan.written().into_iter().for_each(|key| session.act(&Action::Get(key))),
             Content::Everything | Content::Lists => {
                 let span = Span { low: 0, high: Key::MAX };
-                session.act(&Action::Scan { span, direction: Direction::Forward, limit: None, by_cursor: false });
+                session.act(&Action::Scan { span, direction: Direction::Forward, limit: None });
             }
         }
         session.act(&Action::Commit);
@@ -122,6 +127,15 @@ struct Open {
     /// Open ones: their numbers in the record and in the database.
     savepoints: Vec<(usize, u64)>,
     next_savepoint: usize,
+    cursor: Option<OpenCursor>,
+}
+
+struct OpenCursor {
+    real: Cursor<Numbers>,
+    direction: Direction,
+    /// Where it has not been yet.
+    left: Span,
+    window: (u64, u64),
 }
 
 impl<'r> Session<'r> {
@@ -147,8 +161,16 @@ impl<'r> Session<'r> {
             (action, Some(mut open)) => {
                 let before = open.newest(recorder);
                 let event = open.act(action).expect("only a commit fails");
+                let window = (before, open.newest(recorder));
+                let window = match (action, &mut open.cursor) {
+                    (Action::OpenCursor { .. }, Some(cursor)) => {
+                        cursor.window = window;
+                        window
+                    }
+                    (Action::StepCursor(_), Some(cursor)) => cursor.window,
+                    _ => window,
+                };
                 if let Some(event) = event {
-                    let window = (before, open.newest(recorder));
                     open.record.steps.push(Step { tick: recorder.tick(), window, event });
                 }
                 self.open = Some(open);
@@ -176,7 +198,7 @@ impl<'r> Session<'r> {
             steps: Vec::new(),
             outcome: Outcome::RolledBack,
         };
-        Open { real, record, savepoints: Vec::new(), next_savepoint: 0 }
+        Open { real, record, savepoints: Vec::new(), next_savepoint: 0, cursor: None }
     }
 
     fn end(&mut self, open: Option<Open>, commits: bool) {
@@ -187,7 +209,8 @@ impl<'r> Session<'r> {
             record.outcome = match real.commit() {
                 Ok(version) => Outcome::Committed(version),
                 Err(Error::Conflict(conflicts)) => {
-                    Outcome::Conflict(conflicts.into_iter().map(|conflict| conflict.kind).collect())
+                    let kinds = conflicts.into_iter().map(|conflict| conflict.kind).collect();
+                    Outcome::Conflict { kinds, newest: self.recorder.newest() }
                 }
                 Err(error) => panic!("commit: {error}"),
             };
@@ -203,9 +226,7 @@ impl Open {
     /// The newest commit version, where a read may see more than was there at begin.
     fn newest(&self, recorder: &Recorder) -> u64 {
         match self.record.level {
-            IsolationLevel::ReadCommitted => {
-                recorder.database.begin(&read_only(IsolationLevel::RepeatableRead)).snapshot_version()
-            }
+            IsolationLevel::ReadCommitted => recorder.newest(),
             IsolationLevel::RepeatableRead | IsolationLevel::Serializable => self.record.snapshot,
         }
     }
@@ -217,14 +238,17 @@ impl Open {
             Action::Begin { .. } | Action::Commit | Action::Rollback => unreachable!("the session does it"),
             Action::Get(key) => Event::Get(*key, real.get(&key.to_be_bytes())?.as_ref().map(flat)),
             Action::Exists(key) => Event::Exists(*key, real.exists(&key.to_be_bytes())?),
-            Action::Scan { span, direction, limit, by_cursor } => {
-                let found = match by_cursor {
-                    true => self.step_through(*span, *direction, *limit)?,
-                    false => real.scan(range(*span), *direction, *limit)?,
-                };
+            Action::Scan { span, direction, limit } => {
+                let found = real.scan(range(*span), *direction, *limit)?;
                 let found = found.into_iter().map(|(key, value)| (key_of(&key), flat(&value))).collect();
-                Event::Scan { span: *span, direction: *direction, limit: *limit, found }
+                Event::Scan { span: *span, direction: *direction, limit: *limit, by_cursor: false, found }
             }
+            Action::OpenCursor { span, direction } => {
+                let real = real.open_cursor(range(*span), *direction, None)?;
+                self.cursor = Some(OpenCursor { real, direction: *direction, left: *span, window: (0, 0) });
+                return Ok(None);
+            }
+            Action::StepCursor(steps) => return self.step_cursor(*steps),
             Action::Put(key, row) => {
                 real.put(&key.to_be_bytes(), value(*row))?;
                 Event::Put(*key, *row)
@@ -269,20 +293,23 @@ impl Open {
         }))
     }
 
-    /// A scan of which only so many steps are asked for.
-    fn step_through(
-        &mut self,
-        span: Span,
-        direction: Direction,
-        steps: Option<u64>,
-    ) -> Result<Vec<ScannedEntry<Numbers>>, Error> {
-        let mut cursor = self.real.open_cursor(range(span), direction, None)?;
+    fn step_cursor(&mut self, steps: u64) -> Result<Option<Event>, Error> {
+        let Some(cursor) = self.cursor.as_mut().filter(|cursor| cursor.left.low <= cursor.left.high) else {
+            return Ok(None);
+        };
+        let OpenCursor { direction, left: span, .. } = *cursor;
         let mut found = Vec::new();
-        while steps.is_none_or(|steps| (found.len() as u64) < steps) && cursor.next(&mut self.real)? {
-            let (key, value) = cursor.entry().expect("it is on a key");
-            found.push((key.to_vec(), value.clone()));
+        while (found.len() as u64) < steps && cursor.real.next(&mut self.real)? {
+            let (key, value) = cursor.real.entry().expect("it is on a key");
+            found.push((key_of(key), flat(value)));
         }
-        Ok(found)
+        let exhausted = (found.len() as u64) < steps;
+        cursor.left = match (found.last().filter(|_| !exhausted), direction) {
+            (Some((last, _)), Direction::Forward) if *last < span.high => Span { low: last + 1, ..span },
+            (Some((last, _)), Direction::Reverse) if *last > span.low => Span { high: last - 1, ..span },
+            _ => Span { low: 1, high: 0 },
+        };
+        Ok(Some(Event::Scan { span, direction, limit: Some(steps), by_cursor: true, found }))
     }
 }
 
