@@ -229,20 +229,22 @@ fn dbcop_files_say_what_was_recorded() {
         (0, begin.clone()),
         (1, begin),
         (0, Action::Get(7)),
-        (1, Action::Get(7)),
+        (0, Action::Get(7)),
         (1, Action::Get(8)),
         (0, Action::Put(7, 2)),
         (1, Action::Put(7, 3)),
+        (0, Action::Put(7, 4)),
+        (0, Action::Get(7)),
+        (0, Action::Get(8)),
         (0, Action::Commit),
         (1, Action::Commit),
     ];
     let steps = steps.map(|(session, action)| PlannedStep { session, action, yields: false }).to_vec();
     let plan = Plan { resolution: ConflictResolution::Fail, sessions: 2, filled: vec![(7, 1)], steps };
-    let expected = r#"{"params":{"id":5,"n_node":4,"n_variable":2,"n_transaction":1,"n_event":3},"info":"a test","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:00:00Z","data":[
-[{"events":[{"Read":{"variable":0,"version":1}},{"Write":{"variable":0,"version":2}}],"committed":true}],
-[{"events":[{"Read":{"variable":0,"version":1}},{"Read":{"variable":1,"version":null}},{"Write":{"variable":0,"version":3}}],"committed":false}],
+    let expected = r#"{"params":{"id":5,"n_node":3,"n_variable":2,"n_transaction":1,"n_event":3},"info":"a test","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:00:00Z","data":[
+[{"events":[{"Read":{"variable":0,"version":1}},{"Read":{"variable":1,"version":null}},{"Write":{"variable":0,"version":4}}],"committed":true}],
 [{"events":[{"Write":{"variable":0,"version":1}}],"committed":true}],
-[{"events":[{"Read":{"variable":0,"version":2}}],"committed":true}]
+[{"events":[{"Read":{"variable":0,"version":4}}],"committed":true}]
 ]}
 "#;
     assert_eq!(dbcop::json(&runner::run(&plan, profile), 5, "a test"), expected);

@@ -1,24 +1,27 @@
 //! Histories in the JSON format of dbcop (Biswas and Enea, "On the Complexity of Checking Transactional Consistency",
 //! OOPSLA 2019), which other checkers read, too. It knows gets and puts of numbered variables, and one version a write.
+//!
+//! Left out is what dbcop takes for part of the order, or cannot read: transactions that did not commit, reads of a
+//! transaction's own writes, writes that it replaced itself, and reads that say again what the one before said. All of
+//! these are judged here instead.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
-use super::data::{Event, History, Key, Transaction};
+use super::data::{Event, History, Key, Row, Transaction};
 
 /// One file.
 pub fn json(history: &History, id: u64, info: &str) -> String {
     let mut sessions: BTreeMap<usize, Vec<&Transaction>> = BTreeMap::new();
-    for transaction in &history.transactions {
+    for transaction in history.transactions.iter().filter(|transaction| transaction.is_committed()) {
         sessions.entry(transaction.session).or_default().push(transaction);
     }
     let variables = variables(history);
     let transactions = sessions.values().map(Vec::len).max().unwrap_or(0);
-    let events = history.transactions.iter().map(|transaction| transaction.steps.len()).max().unwrap_or(0);
+    let most_events = sessions.values().flatten().map(|transaction| events(transaction).len()).max().unwrap_or(0);
 
     let mut text = String::new();
     let params = format!(
-        r#"{{"id":{id},"n_node":{},"n_variable":{},"n_transaction":{transactions},"n_event":{events}}}"#,
+        r#"{{"id":{id},"n_node":{},"n_variable":{},"n_transaction":{transactions},"n_event":{most_events}}}"#,
         sessions.len(),
         variables.len()
     );
@@ -38,19 +41,37 @@ pub fn json(history: &History, id: u64, info: &str) -> String {
 }
 
 fn push_transaction(text: &mut String, transaction: &Transaction, variables: &BTreeMap<Key, usize>) {
-    text.push_str(r#"{"events":["#);
-    for (number, step) in transaction.steps.iter().enumerate() {
-        text.push_str(if number == 0 { "" } else { "," });
-        let (kind, key, version) = match &step.event {
-            Event::Get(key, None) => ("Read", key, "null".to_owned()),
-            Event::Get(key, Some(rows)) => ("Read", key, rows.last().expect("a value has rows").to_string()),
-            Event::Put(key, row) => ("Write", key, row.to_string()),
+    let events = events(transaction);
+    let written: Vec<String> = events
+        .iter()
+        .map(|(kind, key, version)| {
+            let (variable, version) =
+                (variables[key], version.map_or("null".to_owned(), |version| version.to_string()));
+            format!(r#"{{"{kind}":{{"variable":{variable},"version":{version}}}}}"#)
+        })
+        .collect();
+    text.push_str(&format!(r#"{{"events":[{}],"committed":true}}"#, written.join(",")));
+}
+
+/// Reads and writes that say something about other transactions.
+fn events(transaction: &Transaction) -> Vec<(&'static str, Key, Option<Row>)> {
+    let mut events = Vec::new();
+    let (mut writes, mut reads) = (BTreeMap::new(), BTreeMap::new());
+    for step in &transaction.steps {
+        match &step.event {
+            Event::Get(key, _) if writes.contains_key(key) => {}
+            Event::Get(key, rows) => {
+                let version = rows.as_ref().and_then(|rows| rows.last().copied());
+                if reads.insert(*key, version) != Some(version) {
+                    events.push(("Read", *key, version));
+                }
+            }
+            Event::Put(key, row) => _ = writes.insert(*key, *row),
             other => panic!("dbcop knows gets and puts only: {other}"),
-        };
-        let variable = variables[key];
-        write!(text, r#"{{"{kind}":{{"variable":{variable},"version":{version}}}}}"#).expect("a string takes it");
+        }
     }
-    write!(text, r#"],"committed":{}}}"#, transaction.is_committed()).expect("a string takes it");
+    events.extend(writes.into_iter().map(|(key, row)| ("Write", key, Some(row))));
+    events
 }
 
 fn variables(history: &History) -> BTreeMap<Key, usize> {
