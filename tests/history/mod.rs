@@ -18,6 +18,8 @@ pub mod judge;
 pub mod lists;
 pub mod plan;
 mod planted;
+mod planted_answers;
+mod plot;
 pub mod recovery;
 pub mod runner;
 pub mod shrink;

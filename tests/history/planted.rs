@@ -1,137 +1,12 @@
-//! The checker checked: each anomaly planted by hand is found, at the levels that forbid it and at no other, and what
+//! The checker checked: each phenomenon planted by hand is found, at the levels that forbid it and at no other, and what
 //! only looks like one is not.
 
-use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
-
 use khonsu::stm::IsolationLevel::{self, ReadCommitted, RepeatableRead, Serializable};
-use khonsu::stm::{ConflictKind, ConflictResolution, Direction};
+use khonsu::stm::{ConflictResolution, Direction};
 
-use super::anomalies::Phenomenon::{self, *};
-use super::data::{Event, History, Key, Outcome, Row, Span, Step, Transaction};
-use super::judge;
-
-const X: Key = 0;
-const Y: Key = 1;
-const Z: Key = 2;
-
-const LEVELS: [IsolationLevel; 3] = [ReadCommitted, RepeatableRead, Serializable];
-
-/// Writes a history by hand. Versions and time go on by themselves.
-#[derive(Default)]
-struct Plot {
-    history: History,
-    tick: u64,
-    version: u64,
-}
-
-impl Plot {
-    fn tick(&mut self) -> u64 {
-        self.tick += 1;
-        self.tick
-    }
-
-    fn begin(&mut self, level: IsolationLevel) -> usize {
-        self.begin_at(level, self.version)
-    }
-
-    fn begin_at(&mut self, level: IsolationLevel, snapshot: u64) -> usize {
-        let began = self.tick();
-        self.history.transactions.push(Transaction {
-            session: self.history.transactions.len(),
-            level,
-            read_only: false,
-            resolution: ConflictResolution::Fail,
-            began,
-            ended: u64::MAX,
-            snapshot,
-            steps: Vec::new(),
-            outcome: Outcome::RolledBack,
-        });
-        self.history.transactions.len() - 1
-    }
-
-    fn step(&mut self, number: usize, event: Event) {
-        let window = (self.version, self.version);
-        self.step_in(number, window, event);
-    }
-
-    fn step_in(&mut self, number: usize, window: (u64, u64), event: Event) {
-        let tick = self.tick();
-        self.history.transactions[number].steps.push(Step { tick, window, event });
-    }
-
-    /// No rows: absent.
-    fn get(&mut self, number: usize, key: Key, rows: &[Row]) {
-        self.step(number, Event::Get(key, (!rows.is_empty()).then(|| rows.to_vec())));
-    }
-
-    fn scan(&mut self, number: usize, keys: RangeInclusive<Key>, limit: Option<u64>, found: &[(Key, Row)]) {
-        let (span, direction) = (Span { low: *keys.start(), high: *keys.end() }, Direction::Forward);
-        let found = found.iter().map(|(key, row)| (*key, vec![*row])).collect();
-        self.step(number, Event::Scan { span, direction, limit, by_cursor: false, found });
-    }
-
-    fn put(&mut self, number: usize, key: Key, row: Row) {
-        self.step(number, Event::Put(key, row));
-    }
-
-    fn append(&mut self, number: usize, key: Key, row: Row) {
-        self.step(number, Event::Append(key, row));
-    }
-
-    /// At the next version, or where it wrote nothing, at its snapshot.
-    fn commit(&mut self, number: usize) {
-        let event = |step: &Step| matches!(step.event, Event::Put(..) | Event::Append(..) | Event::Delete(_));
-        let wrote = self.history.transactions[number].steps.iter().any(event);
-        self.version += u64::from(wrote);
-        let version = if wrote { self.version } else { self.history.transactions[number].snapshot };
-        self.end(number, Outcome::Committed(version));
-    }
-
-    fn end(&mut self, number: usize, outcome: Outcome) {
-        let tick = self.tick();
-        let transaction = &mut self.history.transactions[number];
-        (transaction.ended, transaction.outcome) = (tick, outcome);
-    }
-
-    fn resolving(&mut self, number: usize, resolution: ConflictResolution) {
-        self.history.transactions[number].resolution = resolution;
-    }
-
-    /// One transaction that puts these.
-    fn filled(rows: &[(Key, Row)]) -> Self {
-        let mut plot = Plot::default();
-        let first = plot.begin(Serializable);
-        for (key, row) in rows {
-            plot.put(first, *key, *row);
-        }
-        plot.commit(first);
-        plot
-    }
-}
-
-fn names(anomalies: &[super::anomalies::Anomaly]) -> BTreeSet<Phenomenon> {
-    anomalies.iter().map(|anomaly| anomaly.phenomenon).collect()
-}
-
-#[track_caller]
-fn assert_forbidden(plot: &Plot, expected: &[Phenomenon]) {
-    let found = judge::forbidden(&plot.history);
-    assert_eq!(names(&found), expected.iter().copied().collect(), "{found:?} in\n{}", plot.history);
-}
-
-#[track_caller]
-fn assert_forbidden_by_lists(plot: &Plot, expected: &[Phenomenon]) {
-    let found = judge::forbidden_by_lists(&plot.history);
-    assert_eq!(names(&found), expected.iter().copied().collect(), "{found:?} in\n{}", plot.history);
-}
-
-#[track_caller]
-fn assert_all(plot: &Plot, expected: &[Phenomenon]) {
-    let found = judge::all(&plot.history);
-    assert_eq!(names(&found), expected.iter().copied().collect(), "{found:?} in\n{}", plot.history);
-}
+use super::anomalies::Phenomenon::{G1a, G1b, G1c, G2, G2Item, GNonadjacent, GSingle, LostUpdate, RealTime, Unfit};
+use super::data::{Event, Outcome, Span};
+use super::plot::{LEVELS, Plot, X, Y, Z, assert_all, assert_forbidden, assert_forbidden_by_lists};
 
 #[test]
 fn a_serial_history_has_no_anomaly() {
@@ -147,26 +22,6 @@ fn a_serial_history_has_no_anomaly() {
         }
         assert_forbidden(&plot, &[]);
         assert_all(&plot, &[]);
-    }
-}
-
-#[test]
-fn g0_is_found_in_lists() {
-    // The lists of two keys put the same two transactions into different orders.
-    for level in LEVELS {
-        let mut plot = Plot::default();
-        let (one, two) = (plot.begin(level), plot.begin(level));
-        for (number, row) in [(one, 1), (two, 11)] {
-            plot.append(number, X, row);
-            plot.append(number, Y, row + 1);
-        }
-        plot.commit(one);
-        plot.commit(two);
-        let reader = plot.begin(Serializable);
-        plot.get(reader, X, &[1, 11]);
-        plot.get(reader, Y, &[12, 2]);
-        plot.commit(reader);
-        assert_forbidden_by_lists(&plot, &[G0, VersionOrder]);
     }
 }
 
@@ -380,7 +235,7 @@ fn lost_updates_are_found_where_no_strategy_allows_them() {
     assert_forbidden(&plot, &[]);
 }
 
-fn write_skew(first: IsolationLevel, second: IsolationLevel) -> Plot {
+pub fn write_skew(first: IsolationLevel, second: IsolationLevel) -> Plot {
     let mut plot = Plot::filled(&[(X, 1), (Y, 2)]);
     let (one, two) = (plot.begin(first), plot.begin(second));
     for number in [one, two] {
@@ -464,8 +319,7 @@ fn a_deleted_key_that_is_still_read_fits_no_state() {
         plot.commit(reader);
         match level {
             // The reader comes after the writer in time and before it by what it sees.
-            Serializable => assert_forbidden(&plot, &[Unfit, RealTime]),
-            RepeatableRead => assert_forbidden(&plot, &[Unfit, RealTime]),
+            Serializable | RepeatableRead => assert_forbidden(&plot, &[Unfit, RealTime]),
             ReadCommitted => assert_forbidden(&plot, &[Unfit]),
         }
         plot.history.transactions[reader].steps[0].event = Event::Exists(X, false);
@@ -474,7 +328,7 @@ fn a_deleted_key_that_is_still_read_fits_no_state() {
 }
 
 /// Who reads nothing else than the state before the second writer's commit, and who writes what that one had read.
-fn read_only_anomaly(level: IsolationLevel, reader: bool) -> Plot {
+pub fn read_only_anomaly(level: IsolationLevel, reader: bool) -> Plot {
     let mut plot = Plot::filled(&[(X, 1), (Y, 2)]);
     let pivot = plot.begin(level);
     plot.get(pivot, X, &[1]);
@@ -545,7 +399,7 @@ fn a_begin_sees_what_was_committed_before() {
 }
 
 /// Serializable as 2, 0, 1: but with `ended`, 1 had ended before 2 began.
-fn stale_order(level: IsolationLevel, ended: bool) -> Plot {
+pub fn stale_order(level: IsolationLevel, ended: bool) -> Plot {
     let mut plot = Plot::filled(&[(X, 1), (Y, 2)]);
     let first = plot.begin(level);
     plot.get(first, X, &[1]);
@@ -566,172 +420,4 @@ fn serializable_orders_respect_real_time() {
     assert_forbidden(&stale_order(Serializable, true), &[RealTime]);
     assert_forbidden(&stale_order(Serializable, false), &[]);
     assert_forbidden(&stale_order(RepeatableRead, true), &[]);
-}
-
-#[test]
-fn own_writes_are_seen() {
-    for level in LEVELS {
-        type Wrong = dyn Fn(&mut Plot, usize);
-        let wrong: [&Wrong; 5] = [
-            &|plot, own| plot.get(own, X, &[1]),
-            &|plot, own| plot.get(own, Y, &[2]),
-            &|plot, own| plot.step(own, Event::Exists(X, false)),
-            &|plot, own| plot.scan(own, 0..=9, None, &[(Y, 2), (X, 3)]),
-            &|plot, own| plot.scan(own, 0..=9, None, &[(Y, 2)]),
-        ];
-        for read in wrong {
-            let mut plot = Plot::filled(&[(X, 1), (Y, 2)]);
-            let own = plot.begin(level);
-            plot.put(own, X, 3);
-            plot.append(own, Y, 4);
-            read(&mut plot, own);
-            plot.end(own, Outcome::RolledBack);
-            assert_forbidden(&plot, &[OwnWrites]);
-        }
-        let mut plot = Plot::filled(&[(X, 1), (Y, 2)]);
-        let own = plot.begin(level);
-        plot.put(own, X, 3);
-        plot.append(own, Y, 4);
-        plot.get(own, Y, &[2, 4]);
-        plot.step(own, Event::Savepoint);
-        plot.step(own, Event::Delete(X));
-        plot.get(own, X, &[]);
-        plot.step(own, Event::Savepoint);
-        plot.step(own, Event::Release(1));
-        plot.step(own, Event::RollbackTo(0));
-        plot.scan(own, X..=X, None, &[(X, 3)]);
-        plot.commit(own);
-        assert_forbidden(&plot, &[]);
-    }
-}
-
-#[test]
-fn rows_do_not_come_from_nowhere_nor_do_they_go() {
-    for level in LEVELS {
-        let mut plot = Plot::filled(&[(X, 1), (Y, 2)]);
-        let reader = plot.begin(level);
-        plot.get(reader, X, &[2]);
-        plot.get(reader, Y, &[2, 77]);
-        plot.commit(reader);
-        assert_forbidden(&plot, &[ThinAir]);
-
-        // A commit that says that it has left no version.
-        let mut plot = Plot::filled(&[(X, 1)]);
-        let writer = plot.begin(level);
-        plot.put(writer, X, 2);
-        plot.end(writer, Outcome::Committed(plot.version));
-        assert_forbidden(&plot, &[LostWrite]);
-
-        let mut plot = Plot::filled(&[(X, 1)]);
-        let (one, two) = (plot.begin(level), plot.begin(level));
-        plot.put(one, Y, 2);
-        plot.put(two, Z, 3);
-        plot.end(one, Outcome::Committed(2));
-        plot.end(two, Outcome::Committed(2));
-        assert_forbidden(&plot, &[VersionOrder]);
-    }
-}
-
-#[test]
-fn strategies_say_what_is_committed() {
-    for level in LEVELS {
-        for (resolution, result) in [
-            (ConflictResolution::Replace, &[3][..]),
-            (ConflictResolution::Append, &[2, 3]),
-            (ConflictResolution::Ignore, &[2]),
-        ] {
-            for seen in [&[3][..], &[2, 3], &[2], &[1]] {
-                let mut plot = Plot::filled(&[(X, 1)]);
-                let (resolving, other) = (plot.begin(level), plot.begin(level));
-                plot.put(other, X, 2);
-                plot.commit(other);
-                plot.put(resolving, X, 3);
-                plot.step(resolving, Event::Resolve(X, resolution));
-                plot.put(resolving, Y, 4);
-                plot.commit(resolving);
-                let reader = plot.begin(level);
-                plot.get(reader, X, seen);
-                plot.end(reader, Outcome::RolledBack);
-                let found = judge::forbidden(&plot.history);
-                assert_eq!(found.is_empty(), seen == result, "{resolution:?}: {found:?}");
-            }
-        }
-        // Appends that meet do not conflict, and both are there.
-        let mut plot = Plot::filled(&[(X, 1)]);
-        let (one, two) = (plot.begin(level), plot.begin(level));
-        plot.append(one, X, 2);
-        plot.append(two, X, 3);
-        plot.commit(one);
-        plot.commit(two);
-        let reader = plot.begin(level);
-        plot.get(reader, X, &[1, 2, 3]);
-        plot.commit(reader);
-        assert_forbidden(&plot, &[]);
-    }
-}
-
-#[test]
-fn lists_tell_their_own_order() {
-    let appended = |read: &[Row], versions: [u64; 2]| {
-        let mut plot = Plot::default();
-        let (one, two) = (plot.begin(Serializable), plot.begin(Serializable));
-        plot.append(one, X, 1);
-        plot.append(two, X, 2);
-        plot.end(one, Outcome::Committed(versions[0]));
-        plot.end(two, Outcome::Committed(versions[1]));
-        let reader = plot.begin_at(Serializable, 2);
-        plot.get(reader, X, read);
-        plot.commit(reader);
-        plot
-    };
-    assert_forbidden_by_lists(&appended(&[1, 2], [1, 2]), &[]);
-    assert_forbidden_by_lists(&appended(&[2, 1], [2, 1]), &[]);
-    assert_forbidden_by_lists(&appended(&[2, 1], [1, 2]), &[VersionOrder]);
-    assert_forbidden_by_lists(&appended(&[1], [1, 2]), &[LostWrite]);
-    assert_forbidden_by_lists(&appended(&[1, 3, 2], [1, 2]), &[ThinAir]);
-    assert_forbidden_by_lists(&appended(&[1, 2, 1], [1, 2]), &[G0]);
-    // Two readers, neither of whom reads the beginning of what the other does.
-    let mut plot = appended(&[1, 2], [1, 2]);
-    let other = plot.begin(Serializable);
-    plot.get(other, X, &[2]);
-    plot.commit(other);
-    assert_forbidden_by_lists(&plot, &[ThinAir]);
-}
-
-#[test]
-fn write_skew_is_found_in_lists() {
-    for level in LEVELS {
-        let mut plot = Plot::default();
-        let (one, two) = (plot.begin(level), plot.begin(level));
-        for (number, read, write, row) in [(one, X, Y, 1), (two, Y, X, 2)] {
-            plot.get(number, read, &[]);
-            plot.append(number, write, row);
-        }
-        plot.commit(one);
-        plot.commit(two);
-        let reader = plot.begin(level);
-        plot.scan(reader, 0..=9, None, &[(X, 2), (Y, 1)]);
-        plot.commit(reader);
-        assert_forbidden_by_lists(&plot, if level == Serializable { &[G2Item] } else { &[] });
-    }
-}
-
-#[test]
-fn whether_a_refused_commit_would_have_closed_a_cycle() {
-    let refused = |mut plot: Plot, number: usize| {
-        let transaction = &mut plot.history.transactions[number];
-        let Outcome::Committed(version) = transaction.outcome else {
-            panic!("it is committed so far");
-        };
-        transaction.outcome = Outcome::Conflict { kinds: vec![ConflictKind::ReadWrite], newest: version - 1 };
-        judge::would_close_cycle(&plot.history, number)
-    };
-    assert!(refused(write_skew(Serializable, Serializable), 2));
-    assert!(!refused(write_skew(RepeatableRead, Serializable), 2));
-    assert!(refused(read_only_anomaly(Serializable, true), 1));
-    assert!(!refused(read_only_anomaly(Serializable, false), 1));
-    assert!(refused(stale_order(Serializable, true), 1));
-    assert!(!refused(stale_order(Serializable, false), 1));
-    // What had not been committed when the attempt ended says nothing about it.
-    assert!(!refused(write_skew(Serializable, Serializable), 1));
 }
