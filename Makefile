@@ -3,6 +3,8 @@
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
 # make schedules  explores schedules for BUDGET seconds a test; SEED=... repeats a failure
 # make bench      khonsu beside its peers, and how often it aborts: target/bench/report.md; QUICK=1 for a short run
+# make soak       random histories against the isolation levels, for BUDGET=30s, 10m or 2h
+# make histories  OUT=folder LEVEL=serializable SEED=1 N=100: histories in dbcop's JSON format, for other checkers
 # make install    PREFIX=/usr/local by default
 # make format     format the Rust code
 # make header     generate include/khonsu.h anew from src/ffi
@@ -17,6 +19,11 @@ PREFIX ?= /usr/local
 
 LOCAL_PREFIX := $(CURDIR)/target/prefix
 EXAMPLES := target/examples
+BUDGET ?= 10m
+OUT ?= target/histories
+LEVEL ?= serializable
+SEED ?= 1
+N ?= 100
 BENCH_ARGUMENTS := $(if $(QUICK),--quick)
 
 build:
@@ -53,6 +60,15 @@ bench: local-install
 	cargo bench --profile dev --bench aborts -- $(BENCH_ARGUMENTS) --out $(CURDIR)/target/bench/aborts.md
 	cat target/bench/aborts.md >>target/bench/report.md
 
+soak:
+	tools/setup build
+	KHONSU_BUDGET=$(BUDGET) cargo test --locked --profile soak --test histories soak -- --ignored --exact --nocapture
+
+histories:
+	tools/setup build
+	KHONSU_OUT=$(abspath $(OUT)) KHONSU_LEVEL=$(LEVEL) KHONSU_SEED=$(SEED) KHONSU_N=$(N) \
+	  cargo test --locked --profile soak --test histories export -- --ignored --exact --nocapture
+
 format:
 	cargo fmt
 
@@ -63,3 +79,4 @@ clean:
 	rm -rf target
 
 .PHONY: build install local-install demo test schedules bench format header clean
+.PHONY: build install local-install demo test bench soak histories format header clean
