@@ -95,7 +95,9 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
             if records.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         records.iter().for_each(|record| record.prefetch_newest());
+        fail_point!(ScanCollected);
         for record in &records {
+            fail_point!(ScanBetweenRecords);
             if let Newest::Version(version, _) = self.newest_at(record, snapshot, None)
                 && let Some(value) = version.value()
             {
@@ -111,9 +113,15 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
             match descriptor.phase() {
                 // Its stamp will be drawn after this look at it, and the limit was drawn before.
                 Phase::Installing => return false,
-                Phase::Ready => self.stamp(descriptor),
+                Phase::Ready => {
+                    fail_point!(ReadMetReady);
+                    self.stamp(descriptor);
+                }
                 Phase::Stamped(version) if version > limit => return false,
-                Phase::Stamped(version) => self.decide(descriptor, version),
+                Phase::Stamped(version) => {
+                    fail_point!(ReadMetStamped);
+                    self.decide(descriptor, version);
+                }
                 Phase::Committed(_) | Phase::Aborted => return true,
             }
         }
@@ -122,8 +130,10 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
     /// Gives a ready transaction its place in the order. A stamp that comes too late for that is lost.
     pub fn stamp(&self, descriptor: &'g Descriptor<C>) {
         let version = self.clock.draw();
+        fail_point!(StampDrawn);
         let stamped = if descriptor.certified_by_stamp() { Phase::Committed(version) } else { Phase::Stamped(version) };
         _ = descriptor.advance(Phase::Ready, stamped);
+        fail_point!(Stamped);
     }
 
     /// Certifies a stamped transaction and decides it, unless somebody else has.
@@ -132,7 +142,9 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
             true => Phase::Committed(version),
             false => Phase::Aborted,
         };
+        fail_point!(VerdictFound);
         _ = descriptor.advance(Phase::Stamped(version), verdict);
+        fail_point!(Decided);
     }
 
     /// What forbids a transaction to commit at `version`.
@@ -147,6 +159,7 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
         };
         let stamped = Phase::Stamped(version);
         for read in &footprint.reads {
+            fail_point!(BeforeReadCertified);
             if let Some(version) = self.overwritten(read, descriptor, version) {
                 let kind = if read.absent { ConflictKind::Phantom } else { ConflictKind::ReadWrite };
                 conflicts.push(Conflict { kind, key: read.key.as_slice().to_vec(), range: None, version });
@@ -159,6 +172,7 @@ impl<'g, C: Send + Sync + 'static> DependencyTracker<'g, C> {
         for range in &footprint.ranges {
             // Whoever is stamped before has linked its records before, so this walk meets all of them.
             self.buffer.walk(range.as_bounds(), Direction::Forward, self.guard, |record| {
+                fail_point!(BeforeRangeCertified);
                 if let Newest::Version(_, version) = self.newest_at(record, version - 1, Some(descriptor))
                     && version > descriptor.snapshot
                 {

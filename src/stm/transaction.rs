@@ -64,6 +64,7 @@ impl<C: Chunk> Drop for Open<C> {
     fn drop(&mut self) {
         let (context, _, word) = self.0.parts();
         word.clear();
+        fail_point!(SnapshotGivenUp);
         context.set.clear();
     }
 }
@@ -78,6 +79,7 @@ impl<C: Chunk> Transaction<C> {
             max_bytes: options.max_bytes.or(defaults.max_transaction_bytes),
             priority: priority.map(|priority| (priority, Instant::now())),
         };
+        fail_point!(BeforeClaim);
         let mut open = Open::new(pool);
         let (_, pool, word) = open.parts();
         let snapshot = match settings.isolation {
@@ -161,13 +163,16 @@ impl<C: Chunk> Transaction<C> {
         let floor = snapshot;
         let snapshot = if moving { word.read_above_floor(floor, clock) } else { snapshot };
         let guard = context.participant.pin();
+        fail_point!(ReadPinned);
         let record = buffer.find(hash, key, &guard);
+        fail_point!(ReadRecordFound);
         record.inspect(|record| record.prefetch_newest());
         let tracker = DependencyTracker { buffer, clock, guard: &guard };
         let value = match record.map(|record| tracker.newest_at(record, snapshot, None)) {
             Some(Newest::Version(version, _)) => version.value(),
             Some(Newest::None | Newest::Sealed) | None => None,
         };
+        fail_point!(ReadVersionFound);
         if moving {
             word.back_to_floor(floor);
         }
@@ -232,10 +237,12 @@ impl<C: Chunk> Transaction<C> {
                 if check().is_err() {
                     // Some of them may be held by versions that nobody can see any more.
                     database.reclaim_all(context, pool);
+                    fail_point!(StageReclaimed);
                     check()?;
                 }
             }
         }
+        fail_point!(BeforeStaged);
         context.set.stage(entry, Some(write));
         Ok(())
     }
@@ -328,6 +335,7 @@ impl<C: Chunk> Transaction<C> {
             });
             if let Some(last) = last {
                 if left > 0 {
+                    fail_point!(ScanBetweenParts);
                     unread = Some(behind(last.key(), &part, direction));
                 } else {
                     reached = Some(last.key().to_vec());
@@ -481,6 +489,7 @@ impl Settings {
                 version: 0,
             }]));
         }
+        fail_point!(ReservationsChecked);
         let mut writes = Vec::with_capacity(set.writes);
         writes.extend(written().map(|(entry, write)| {
             let read_at = set.last_read(entry);
@@ -500,6 +509,7 @@ impl Settings {
         word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);
+        fail_point!(CommitOver);
         database.reclaim_after(count, bytes, context, pool);
         committed
     }

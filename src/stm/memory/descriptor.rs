@@ -146,12 +146,15 @@ impl<'g, C: Chunk> Installation<'g, C> {
         };
         let location = value.as_ref().map_or(ptr::null(), |value| value.newest().location());
         let new = Box::into_raw(Box::new(Version::new(self.descriptor.as_ptr(), value, older, extends_older, charge)));
+        fail_point!(VersionMade);
         if !record.swap_head(expected, new) {
             // SAFETY: it was not published, this is its only owner.
             let unpublished = unsafe { Box::from_raw(new) };
             return Err(unpublished.into_value());
         }
+        fail_point!(VersionLinked);
         if let Some(replaced) = replaced {
+            fail_point!(AbortedVersionReplaced);
             // SAFETY: invariant 4: the swap above has bypassed it. An undecided version's `older` never changes, so
             // everything below it is still linked.
             unsafe { retire(replaced, self.guard, self.meters) };
@@ -199,11 +202,13 @@ impl<C: Send + Sync + 'static> Drop for Installation<'_, C> {
     fn drop(&mut self) {
         // SAFETY: the descriptor is retired below, once.
         let descriptor = unsafe { self.descriptor.as_ref() };
+        fail_point!(BeforeFinish);
         loop {
             match descriptor.phase() {
                 Phase::Committed(number) => {
                     for (_, version) in &self.installed {
                         version.finish(number);
+                        fail_point!(FinishedOne);
                     }
                     break;
                 }
@@ -211,9 +216,11 @@ impl<C: Send + Sync + 'static> Drop for Installation<'_, C> {
                     for (record, version) in &self.installed {
                         let older = version.older(self.guard).map_or(ptr::null(), ptr::from_ref);
                         if record.swap_head(*version, older) {
+                            fail_point!(AbortedVersionUnlinked);
                             // SAFETY: invariant 4: the swap has unlinked it.
                             unsafe { retire(version, self.guard, self.meters) };
                         }
+                        fail_point!(UnlinkedOne);
                     }
                     break;
                 }
@@ -223,6 +230,7 @@ impl<C: Send + Sync + 'static> Drop for Installation<'_, C> {
                 }
             }
         }
+        fail_point!(BeforeDescriptorRetired);
         let retired = Shared::from(self.descriptor.as_ptr().cast_const());
         // SAFETY: invariant 5: no word of a reachable version leads to it any more.
         unsafe { self.guard.defer_destroy(retired) };

@@ -153,6 +153,7 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
             let holder = entry.key().record();
             if ptr::eq(holder, record) {
                 entry.release(guard);
+                fail_point!(RecordInOrderIndex);
                 // Invariant 6: linked, then looked for the seal.
                 fence(Ordering::SeqCst);
                 if record.is_sealed() {
@@ -165,6 +166,7 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
             // The hash index lets a key have one unsealed record at a time: theirs is dead, or ours is.
             if holder.is_sealed() {
                 entry.remove(guard);
+                fail_point!(OtherRemovedFromOrderIndex);
             }
             entry.release(guard);
             if record.is_sealed() {
@@ -180,6 +182,7 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
         if let Some(entry) = self.list.get(&Probe::borrowed(&record.key()), guard)
             && ptr::eq(entry.key().record(), record)
         {
+            fail_point!(BeforeRemovedFromOrderIndex);
             entry.remove();
         }
     }

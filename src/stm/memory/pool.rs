@@ -93,14 +93,17 @@ impl<T, S> Pool<T, S> {
                     && slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
                 {
                     HINT.set(number);
+                    fail_point!(SlotClaimed);
                     // SAFETY: the claim is ours.
                     unsafe { &mut *slot.context.get() }.get_or_insert_with(|| make(&self.shared));
                     return Claim { slot: NonNull::from(slot), pool: Arc::clone(self) };
                 }
             }
+            fail_point!(BeforeMoreSlots);
             // Somebody else may have doubled it meanwhile; then this does nothing.
             _ = self.len.compare_exchange(len, len * 2, Ordering::SeqCst, Ordering::SeqCst);
             HINT.set(len);
+            fail_point!(MoreSlots);
         }
     }
 }
@@ -114,6 +117,7 @@ impl<T, S> Pool<T, S> {
             if slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 // SAFETY: the claim is ours.
                 if let Some(context) = unsafe { &mut *slot.context.get() } {
+                    fail_point!(SlotVisited);
                     visit(context);
                 }
                 slot.claimed.store(false, Ordering::Release);
@@ -154,6 +158,7 @@ impl<T, S> Claim<T, S> {
 
 impl<T, S> Drop for Claim<T, S> {
     fn drop(&mut self) {
+        fail_point!(BeforeSlotReleased);
         // Release: hands the context over to the next claim.
         self.slot().claimed.store(false, Ordering::Release);
     }
