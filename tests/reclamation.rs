@@ -2,63 +2,12 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use common::counted::{Counted, Maker, assert_living};
 use common::{LEVELS, Random, at, read_only};
 use khonsu::stm::IsolationLevel::{ReadCommitted, RepeatableRead, Serializable};
 use khonsu::stm::{
-    Chunk, ConflictResolution, Direction, KeyRange, Options, Stats, Transaction, TransactionManager, TransactionOptions,
+    ConflictResolution, Direction, KeyRange, Options, Stats, Transaction, TransactionManager, TransactionOptions,
 };
-
-/// Counts its living copies by content: a clone shares the count, as a clone of a batch shares its buffers.
-#[derive(Clone)]
-struct Counted(Arc<Content>);
-
-struct Content {
-    number: u64,
-    bytes: u64,
-    living: Arc<AtomicUsize>,
-}
-
-impl Drop for Content {
-    fn drop(&mut self) {
-        self.living.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Chunk for Counted {
-    fn same_schema(&self, _: &Self) -> bool {
-        true
-    }
-
-    fn rows(&self) -> u64 {
-        1
-    }
-
-    fn bytes(&self) -> u64 {
-        self.0.bytes
-    }
-}
-
-/// Makes chunks and knows how many live.
-#[derive(Clone, Default)]
-struct Maker(Arc<AtomicUsize>);
-
-impl Maker {
-    fn chunk(&self, number: u64) -> Counted {
-        self.sized(number, 8)
-    }
-
-    fn sized(&self, number: u64, bytes: u64) -> Counted {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::new(Content { number, bytes, living: Arc::clone(&self.0) }))
-    }
-
-    fn living(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 type Database = TransactionManager<Counted>;
 
@@ -83,22 +32,11 @@ fn append(database: &Database, number: u64, chunk: Counted) {
 }
 
 fn number_at(transaction: &mut Transaction<Counted>, number: u64) -> Option<u64> {
-    transaction.get(&key(number)).unwrap().map(|value| value.newest().0.number)
+    transaction.get(&key(number)).unwrap().map(|value| value.newest().number())
 }
 
 fn sizes(stats: &Stats) -> (u64, u64, u64) {
     (stats.keys, stats.versions, stats.live_bytes)
-}
-
-/// Memory is freed behind what stats count, some calls later at most.
-fn assert_living(database: &Database, maker: &Maker, expected: usize) {
-    for _ in 0..200 {
-        if maker.living() == expected {
-            return;
-        }
-        database.stats();
-    }
-    assert_eq!(maker.living(), expected, "chunks are left");
 }
 
 #[test]
@@ -221,7 +159,7 @@ fn read_committed_holds_nothing_between_its_calls() {
     }
     assert_eq!(database.stats().versions, 4);
     while cursor.next(&mut reader).unwrap() {
-        assert_eq!(cursor.value().unwrap().newest().0.number, 500);
+        assert_eq!(cursor.value().unwrap().newest().number(), 500);
     }
     drop(reader);
     drop(cursor);
@@ -496,7 +434,7 @@ fn everything_goes_with_the_database() {
     drop(cursor);
     // What was read stays with who has read it.
     assert_eq!(maker.living(), 5);
-    assert_eq!(value.chunks().iter().map(|chunk| chunk.0.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert_eq!(value.chunks().iter().map(|chunk| chunk.number()).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     drop(value);
     assert_eq!(maker.living(), 0);
 }
