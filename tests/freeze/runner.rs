@@ -89,11 +89,11 @@ impl Runner {
     /// Waits until it has stopped or ended.
     fn wait(&mut self) {
         let under_way = |state: &mut State| state.stopped.is_none() && !state.ended;
-        let (state, waited) =
+        let (state, _) =
             self.shared.changed.wait_timeout_while(self.shared.state(), HANGS_AFTER, under_way).expect("as above");
-        assert!(!waited.timed_out(), "{} makes no progress", self.what);
-        let ended = state.ended;
+        let (stopped, ended) = (state.stopped.is_some(), state.ended);
         drop(state);
+        assert!(stopped || ended, "{} makes no progress", self.what);
         if ended && let Some(thread) = self.thread.take() {
             thread.join().unwrap_or_else(|_| panic!("{} has failed", self.what));
         }
@@ -126,15 +126,12 @@ impl Runner {
 }
 
 /// Runs some work on a thread of its own, which must come to its end.
-pub fn must_end(what: &str, work: impl FnOnce() + Send + 'static) {
+pub fn must_end<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        work();
-        sender.send(()).expect("it is waited for");
-    });
+    std::thread::spawn(move || _ = sender.send(work()));
     match receiver.recv_timeout(HANGS_AFTER) {
-        Ok(()) => {}
-        Err(RecvTimeoutError::Disconnected) => _ = thread.join().map_err(|_| panic!("what failed: {what}")),
+        Ok(given) => given,
+        Err(RecvTimeoutError::Disconnected) => panic!("what failed: {what}"),
         Err(RecvTimeoutError::Timeout) => panic!("no progress: {what}"),
     }
 }
