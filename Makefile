@@ -1,6 +1,7 @@
 # make            build the libraries
 # make demo       install into target/prefix and run examples/flights against it
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
+# make freeze     stop threads at random steps for BUDGET seconds (60 by default) in Rust, and as long in C++
 # make bench      khonsu beside its peers: target/bench/report.md and report.json; QUICK=1 for a short run
 # make install    PREFIX=/usr/local by default
 # make format     format the Rust code
@@ -16,6 +17,7 @@ PREFIX ?= /usr/local
 
 LOCAL_PREFIX := $(CURDIR)/target/prefix
 EXAMPLES := target/examples
+BUDGET ?= 60
 BENCH_ARGUMENTS := $(if $(QUICK),--quick)
 
 build:
@@ -40,6 +42,12 @@ test:
 	tools/setup test
 	tools/test $(STEPS)
 
+freeze: local-install
+	KHONSU_FREEZE_SECONDS=$(BUDGET) cargo test --features fail-points --test freeze -- --nocapture
+	cmake -S cpp_tests -B target/tests/freeze -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
+	cmake --build target/tests/freeze --target cpp_freeze_test
+	target/tests/freeze/cpp_freeze_test 1000000000 $(BUDGET)
+
 bench: local-install
 	tools/setup bench
 	cmake -S benches -B target/bench/build -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
@@ -55,4 +63,4 @@ header:
 clean:
 	rm -rf target
 
-.PHONY: build install local-install demo test bench format header clean
+.PHONY: build install local-install demo test freeze bench format header clean

@@ -29,7 +29,7 @@ constexpr int kAccounts = 6;
 constexpr std::int64_t kTotal = 1000 * kAccounts;
 constexpr int kPlaces = 6;
 constexpr int kTaken = 3;
-constexpr int kWorkers = 5;
+constexpr int kWorkers = 4;
 /// What each of the others does while some are stopped.
 constexpr std::uint64_t kOperations = 8;
 constexpr auto kHangsAfter = std::chrono::seconds(60);
@@ -322,7 +322,7 @@ void freezes(int most_freezes, std::chrono::seconds most_time) {
 }  // namespace
 
 int main(int count, char **arguments) {
-  freezes(count > 1 ? std::atoi(arguments[1]) : 600, std::chrono::seconds(count > 2 ? std::atoi(arguments[2]) : 12));
+  freezes(count > 1 ? std::atoi(arguments[1]) : 600, std::chrono::seconds(count > 2 ? std::atoi(arguments[2]) : 8));
   return check::finish("freeze_test");
 }
 
