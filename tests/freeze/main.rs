@@ -94,8 +94,8 @@ impl Frozen {
         let mut beyond = BTreeSet::new();
         for (&point, &times) in reached.iter().filter(|(point, _)| !skipped.contains(point)) {
             // The first time, and another.
-            let another = 2 + Random::new(self.freezes as u64).below(times as u64) as usize;
-            for time in [1, another].into_iter().filter(|time| *time <= times) {
+            let another = (times > 1).then(|| 2 + Random::new(self.freezes as u64).below(times as u64 - 1) as usize);
+            for time in [Some(1), another].into_iter().flatten() {
                 let bank = open();
                 let before = prepare(&bank);
                 let mut frozen = start(&bank, deed, level, 0, at(point, time));
