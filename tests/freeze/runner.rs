@@ -128,9 +128,12 @@ impl Runner {
 /// Runs some work on a thread of its own, which must come to its end.
 pub fn must_end<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || _ = sender.send(work()));
+    let thread = std::thread::spawn(move || _ = sender.send(work()));
     match receiver.recv_timeout(HANGS_AFTER) {
-        Ok(given) => given,
+        Ok(given) => {
+            thread.join().expect("it has done its work");
+            given
+        }
         Err(RecvTimeoutError::Disconnected) => panic!("what failed: {what}"),
         Err(RecvTimeoutError::Timeout) => panic!("no progress: {what}"),
     }
