@@ -5,6 +5,7 @@
 # make bench      khonsu beside its peers, and how often it aborts: target/bench/report.md; QUICK=1 for a short run
 # make soak       random histories against the isolation levels, for BUDGET=30s, 10m or 2h
 # make histories  OUT=folder LEVEL=serializable SEED=1 N=100: histories in dbcop's JSON format, for other checkers
+# make freeze     stop threads at random steps for BUDGET seconds (60 by default) in Rust, and as long in C++
 # make install    PREFIX=/usr/local by default
 # make format     format the Rust code
 # make header     generate include/khonsu.h anew from src/ffi
@@ -51,6 +52,11 @@ test:
 schedules:
 	KHONSU_SCHEDULES_SECONDS=$(or $(BUDGET),60) $(if $(SEED),KHONSU_SCHEDULES_SEED=$(SEED)) \
 	  cargo test --locked --features shuttle --test schedules
+freeze: local-install
+	KHONSU_FREEZE_SECONDS=$(BUDGET) cargo test --features fail-points --test freeze -- --nocapture
+	cmake -S cpp_tests -B target/tests/freeze -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
+	cmake --build target/tests/freeze --target cpp_freeze_test
+	target/tests/freeze/cpp_freeze_test 1000000000 $(BUDGET)
 
 bench: local-install
 	tools/setup bench

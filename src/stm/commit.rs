@@ -69,11 +69,13 @@ impl<'g, C: Chunk> Committer<'g, C> {
             .iter()
             .map(|write| (write, self.database().buffer.record(write.hash, write.key, self.guard)))
             .collect();
+        fail_point!(RecordsFound);
         // One order for all, so that two that write the same keys seldom hold some of them each.
         records.sort_unstable_by_key(|(_, record)| std::ptr::from_ref(*record).addr());
         if footprint.is_some() {
             self.presence.word.keep_later(self.snapshot);
         }
+        fail_point!(BeforeInstall);
 
         for restarts in 0..MOST_RESTARTS {
             let mut installation = Installation::new(
@@ -86,7 +88,10 @@ impl<'g, C: Chunk> Committer<'g, C> {
             );
             match self.install(&mut installation, &mut records, restarts) {
                 Ok(true) => {}
-                Ok(false) => continue,
+                Ok(false) => {
+                    fail_point!(AbortedByOther);
+                    continue;
+                }
                 Err(error) => {
                     installation.abort();
                     drop(installation);
@@ -100,9 +105,12 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 return self.commit_at_snapshot(footprint.as_deref());
             }
             let descriptor = installation.descriptor();
+            fail_point!(BeforeReady);
             if descriptor.advance(Phase::Installing, Phase::Ready).is_err() {
+                fail_point!(AbortedByOther);
                 continue;
             }
+            fail_point!(Ready);
             match self.settle(descriptor) {
                 Ok(version) => {
                     self.note_superseded(&installation);
@@ -139,7 +147,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
         for number in 0..records.len() {
             let (write, record) = &mut records[number];
             match self.install_one(installation, write, record, restarts) {
-                Ok(Installed::Done | Installed::Ignored) => {}
+                Ok(Installed::Done | Installed::Ignored) => fail_point!(InstalledOne),
                 Ok(Installed::Restart) => return Ok(false),
                 Err(Error::Conflict(mut conflicts)) => {
                     conflicts.extend(records[number + 1..].iter().filter_map(|(write, record)| {
@@ -165,6 +173,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
             let base = match &head {
                 Head::Empty => None,
                 Head::Sealed => {
+                    fail_point!(InstallMetSeal);
                     self.database().buffer.remove(record, self.guard);
                     *record = self.database().buffer.record(write.hash, write.key, self.guard);
                     continue;
@@ -218,10 +227,18 @@ impl<'g, C: Chunk> Committer<'g, C> {
                         return;
                     }
                 }
+                fail_point!(BeforeAbortingOther);
                 _ = other.advance(Phase::Installing, Phase::Aborted);
+                fail_point!(OtherAborted);
             }
-            Phase::Ready => self.tracker().stamp(other),
-            Phase::Stamped(version) => self.tracker().decide(other, version),
+            Phase::Ready => {
+                fail_point!(InstallMetReady);
+                self.tracker().stamp(other);
+            }
+            Phase::Stamped(version) => {
+                fail_point!(InstallMetStamped);
+                self.tracker().decide(other, version);
+            }
             Phase::Committed(_) | Phase::Aborted => {}
         }
     }

@@ -159,6 +159,7 @@ impl<C: Chunk> Cursor<C> {
                 self.unread = Some(behind(last.key(), &unread, self.direction));
                 self.batch = (self.batch * 4).min(LARGEST_BATCH);
             }
+            fail_point!(CursorReadAhead);
             if !self.ahead.is_empty() {
                 return;
             }

@@ -121,7 +121,9 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             if records.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         records.iter().for_each(|record| record.prefetch_newest());
+        fail_point!(ScanCollected);
         for record in &records {
+            fail_point!(ScanBetweenRecords);
             if let Some(value) = self.newest_at(record, snapshot).and_then(Version::value) {
                 visit(record, value);
             }
@@ -135,9 +137,15 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             match descriptor.phase() {
                 // Its stamp will be drawn after this look at it, and the limit was drawn before.
                 Phase::Installing => return false,
-                Phase::Ready => self.stamp(descriptor),
+                Phase::Ready => {
+                    fail_point!(ReadMetReady);
+                    self.stamp(descriptor);
+                }
                 Phase::Stamped(version) if version > limit => return false,
-                Phase::Stamped(version) => self.decide(descriptor, version),
+                Phase::Stamped(version) => {
+                    fail_point!(ReadMetStamped);
+                    self.decide(descriptor, version);
+                }
                 Phase::Committed(_) | Phase::Aborted => return true,
             }
         }
@@ -146,14 +154,18 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
     /// Gives a ready transaction its place in the order. A stamp that comes too late for that is lost.
     pub fn stamp(&self, descriptor: &Descriptor<C>) {
         let version = self.database().clock.draw();
+        fail_point!(StampDrawn);
         let stamped = if descriptor.certified_by_stamp() { Phase::Committed(version) } else { Phase::Stamped(version) };
         _ = descriptor.advance(Phase::Ready, stamped);
+        fail_point!(Stamped);
     }
 
     /// Certifies a stamped transaction and decides it, unless somebody else has.
     pub fn decide(&self, descriptor: &Descriptor<C>, version: u64) {
         let verdict = if self.certify(descriptor, version) { Phase::Committed(version) } else { Phase::Aborted };
+        fail_point!(VerdictFound);
         _ = descriptor.advance(Phase::Stamped(version), verdict);
+        fail_point!(Decided);
     }
 
     /// Whether a transaction may commit at its stamp. What follows from a commit is left behind before it says so. If it
@@ -174,6 +186,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             return false;
         }
         descriptor.certified(low);
+        fail_point!(BeforeMarksLeft);
         self.leave_reader_marks(footprint, descriptor.snapshot, low);
         true
     }
@@ -225,6 +238,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         });
         let mut stamped: Vec<_> = stamped.collect();
         stamped.sort_unstable_by_key(|(version, _)| *version);
+        fail_point!(AnnouncedCollected);
         for (version, descriptor) in stamped {
             if descriptor.phase() == Phase::Stamped(version) {
                 self.decide(descriptor, version);
@@ -238,6 +252,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
     /// The conflicts, if it would see some others in an order that they cannot have.
     pub fn certify_at_snapshot(&self, footprint: &Footprint<C>, snapshot: u64) -> Result<(), Vec<Conflict>> {
         self.leave_reader_marks(footprint, snapshot, snapshot);
+        fail_point!(LateMarksLeft);
         // Pairs with the fence in `comes_after`.
         fence(Ordering::SeqCst);
         let limit = self.database().clock.now();
@@ -286,12 +301,14 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         mut visit: impl FnMut(Place<'_, C>, Option<Overwriter>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for read in &footprint.reads {
+            fail_point!(BeforeReadCertified);
             visit(Place::Key(read), self.overwriter(read, snapshot, limit))?;
         }
         for range in &*footprint.ranges {
             let mut flow = ControlFlow::Continue(());
             // Whoever is stamped before has linked its records before, so this walk meets all of them.
             self.database().buffer.walk(range.as_bounds(), Direction::Forward, self.guard, |record| {
+                fail_point!(BeforeRangeCertified);
                 let overwriter = match self.since(record, snapshot, limit) {
                     Since::Overwritten(overwriter) => Some(overwriter),
                     Since::Unchanged | Since::Sealed => None,
@@ -360,6 +377,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
                 Some(version) => version.readers.raise(low),
                 None => reader_marks.of_absent(read.hash).raise(low),
             }
+            fail_point!(MarkLeft);
         }
         if !footprint.ranges.is_empty() {
             reader_marks.scanned(&footprint.ranges, low, self.guard);

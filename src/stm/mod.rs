@@ -1,5 +1,8 @@
 //! The core: software transactional memory over ordered keys and chunked values. It knows no C type and no file.
 
+#[macro_use]
+mod fail_point;
+
 mod clock;
 mod commit;
 mod conflict;
@@ -26,6 +29,8 @@ mod working_set;
 pub use conflict::{Conflict, ConflictKind, ConflictResolution};
 pub use cursor::Cursor;
 pub use error::Error;
+#[cfg(feature = "fail-points")]
+pub use fail_point::FailPoint;
 pub use key::{KEY_MAX_BYTES, KeyRange};
 pub use options::{Direction, IsolationLevel, Options, TransactionOptions};
 pub use retry::RetryPolicy;

@@ -56,6 +56,7 @@ impl<C: Send + Sync + 'static> Reclaimer<C> {
         // AcqRel pairs the bit with itself: who finds it set leaves the work to whoever clears it later, and then sees
         // this commit's version.
         if record.queued.fetch_or(NOTED, Ordering::AcqRel) & NOTED == 0 {
+            fail_point!(BeforeNoted);
             self.noted.push(record.share(guard));
         }
     }
@@ -101,12 +102,15 @@ impl<C: Send + Sync + 'static> Database<C> {
         let mut looked_at = 0;
         let mut look_at = |from: &Stack<_>, keep_in: &Stack<_>, bit: u8, budget: usize| {
             let mut taken: Taken<RecordRef<C>> = from.take();
+            fail_point!(NotesTaken);
             for record in taken.by_ref().take(budget) {
                 looked_at += 1;
                 // AcqRel: see `note`.
                 record.queued.fetch_and(!bit, Ordering::AcqRel);
+                fail_point!(NoteTaken);
                 self.reclaim_record(record, live, guard);
             }
+            fail_point!(BeforeNotesGivenBack);
             keep_in.give_back(taken);
             looked_at
         };
@@ -116,6 +120,7 @@ impl<C: Send + Sync + 'static> Database<C> {
         // Relaxed: a hint. Whoever moves it on finds due what has waited until then.
         let floor = live.floor();
         if floor > waited_for.load(Ordering::Relaxed) && waited_for.fetch_max(floor, Ordering::Relaxed) < floor {
+            fail_point!(BeforeWaitingTaken);
             due.give_back(waiting.take());
         }
         look_at(due, due, WAITING, budget)
@@ -130,6 +135,7 @@ impl<C: Send + Sync + 'static> Database<C> {
             Residue::Needed => {
                 // AcqRel: see `note`.
                 if record.queued.fetch_or(WAITING, Ordering::AcqRel) & WAITING == 0 {
+                    fail_point!(BeforeWaiting);
                     self.reclaimer.waiting.push(record);
                 }
             }
@@ -139,6 +145,7 @@ impl<C: Send + Sync + 'static> Database<C> {
     fn note_again(&self, record: RecordRef<C>) {
         // AcqRel: see `note`.
         if record.queued.fetch_or(NOTED, Ordering::AcqRel) & NOTED == 0 {
+            fail_point!(BeforeNoted);
             self.reclaimer.noted.push(record);
         }
     }

@@ -59,7 +59,9 @@ impl Reservations {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let reservation = Reservation { keys, ranges, expires: Instant::now() + expiry };
         self.count.fetch_add(1, Ordering::Relaxed);
+        fail_point!(ReservationCounted);
         self.held.get_or_insert((priority, number), reservation, guard).release(guard);
+        fail_point!(ReservationHeld);
         self.remove_before(priority, number, guard);
     }
 
@@ -80,6 +82,7 @@ impl Reservations {
 
     fn remove(&self, entry: &Entry<'_, '_, (u64, u64), Reservation>) {
         if entry.remove() {
+            fail_point!(ReservationRemoved);
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -100,6 +103,7 @@ impl Reservations {
             if priority.is_some_and(|priority| priority <= entry.key().0) {
                 return None;
             }
+            fail_point!(ReservationMet);
             next = entry.next();
             if entry.value().expires <= now {
                 self.remove(&entry);

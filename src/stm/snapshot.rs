@@ -56,19 +56,24 @@ impl SlotWord {
 
     fn publish(&self, kind: u64, clock: &Clock) -> u64 {
         self.word.store(clock.now() << KIND_BITS | kind | FROM_HERE_ON, Ordering::SeqCst);
+        fail_point!(SnapshotAnnounced);
         let snapshot = clock.now();
+        fail_point!(SnapshotTaken);
         // Release is enough: a scan that reads the older, wider word only keeps more.
         self.word.store(snapshot << KIND_BITS | kind, Ordering::Release);
+        fail_point!(SnapshotRegistered);
         snapshot
     }
 
     /// Takes a snapshot of everything committed so far for the time until `back_to_floor`.
     pub fn read_above_floor(&self, floor: u64, clock: &Clock) -> u64 {
         self.keep_later(floor);
+        fail_point!(ReadAnnounced);
         clock.now()
     }
 
     pub fn back_to_floor(&self, floor: u64) {
+        fail_point!(BeforeBackToFloor);
         // Release: the reads come before; pairs with the scan's load.
         self.word.store(floor << KIND_BITS | FLOOR, Ordering::Release);
     }
@@ -130,6 +135,7 @@ impl LiveSnapshots {
         self.bound = clock.now();
         (self.from_here_on, self.floor) = (self.bound, self.bound);
         self.exact.clear();
+        fail_point!(BeforeSnapshotsScanned);
         for word in words {
             let word = word.word.load(Ordering::SeqCst);
             if word == 0 {
@@ -145,6 +151,7 @@ impl LiveSnapshots {
         }
         self.exact.sort_unstable();
         self.exact.dedup();
+        fail_point!(SnapshotsScanned);
     }
 
     /// The newest version when the snapshots were looked at.

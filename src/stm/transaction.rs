@@ -67,6 +67,7 @@ impl<C: Chunk> Drop for Open<C> {
     fn drop(&mut self) {
         let (context, _, presence) = self.0.parts();
         presence.word.clear();
+        fail_point!(SnapshotGivenUp);
         context.set.clear();
     }
 }
@@ -81,6 +82,7 @@ impl<C: Chunk> Transaction<C> {
             max_bytes: options.max_bytes.or(defaults.max_transaction_bytes),
             priority: priority.map(|priority| (priority, Instant::now())),
         };
+        fail_point!(BeforeClaim);
         let mut open = Open::new(pool);
         let (_, pool, word) = open.parts();
         let snapshot = match settings.isolation {
@@ -165,11 +167,14 @@ impl<C: Chunk> Transaction<C> {
         let floor = snapshot;
         let snapshot = if moving { word.read_above_floor(floor, clock) } else { snapshot };
         let guard = context.participant.pin();
+        fail_point!(ReadPinned);
         let record = buffer.find(hash, key, &guard);
+        fail_point!(ReadRecordFound);
         record.inspect(|record| record.prefetch_newest());
         let tracker = DependencyTracker { pool, guard: &guard };
         let newest = record.and_then(|record| tracker.newest_at(record, snapshot));
         let value = newest.and_then(Version::value);
+        fail_point!(ReadVersionFound);
         if moving {
             word.back_to_floor(floor);
         }
@@ -235,10 +240,12 @@ impl<C: Chunk> Transaction<C> {
                 if check().is_err() {
                     // Some of them may be held by versions that nobody can see any more.
                     database.reclaim_all(context, pool);
+                    fail_point!(StageReclaimed);
                     check()?;
                 }
             }
         }
+        fail_point!(BeforeStaged);
         context.set.stage(entry, Some(write));
         Ok(())
     }
@@ -331,6 +338,7 @@ impl<C: Chunk> Transaction<C> {
             });
             if let Some(last) = last {
                 if left > 0 {
+                    fail_point!(ScanBetweenParts);
                     unread = Some(behind(last.key(), &part, direction));
                 } else {
                     reached = Some(last.key().to_vec());
@@ -488,6 +496,7 @@ impl Settings {
                 version: 0,
             }]));
         }
+        fail_point!(ReservationsChecked);
         let mut writes = Vec::with_capacity(set.writes);
         writes.extend(written().map(|(entry, write)| {
             let read_at = entry.read_at;
@@ -507,6 +516,7 @@ impl Settings {
         presence.word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);
+        fail_point!(CommitOver);
         database.reclaim_after(count, bytes, context, pool);
         committed
     }

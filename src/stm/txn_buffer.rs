@@ -61,7 +61,9 @@ impl<C: Send + Sync + 'static> TxnBuffer<C> {
     /// Takes a sealed record out of both indexes. Anyone who meets it may; doing it twice does no harm.
     pub fn remove(&self, record: &Record<C>, guard: &Guard) {
         debug_assert!(record.is_sealed());
+        fail_point!(BeforeRemoved);
         self.hashes.remove(record, guard);
+        fail_point!(RemovedFromHashIndex);
         self.order.remove(record, guard);
     }
 

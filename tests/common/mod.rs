@@ -1,6 +1,8 @@
 //! What the tests of the core share. Each of them is a crate of its own and uses a part of it.
 #![allow(dead_code)]
 
+pub mod counted;
+
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;

@@ -179,6 +179,7 @@ impl<'g, C: Chunk> Installation<'g, C> {
             // Release: pairs with the acquire in `Announcement::descriptor`. It comes before READY, and so before the stamp:
             // whoever has drawn a later one finds it.
             announcement.0.store(descriptor.as_ptr(), Ordering::Release);
+            fail_point!(Announced);
         }
         Installation { descriptor, announcement, guard, meters, owned: PhantomData }
     }
@@ -225,12 +226,15 @@ impl<'g, C: Chunk> Installation<'g, C> {
         };
         let location = value.as_ref().map_or(ptr::null(), |value| value.newest().location());
         let new = Box::into_raw(Box::new(Version::new(self.descriptor.as_ptr(), value, older, extends_older, charge)));
+        fail_point!(VersionMade);
         if !record.swap_head(expected, new) {
             // SAFETY: it was not published, this is its only owner.
             let unpublished = unsafe { Box::from_raw(new) };
             return Err(unpublished.into_value());
         }
+        fail_point!(VersionLinked);
         if let Some(replaced) = replaced {
+            fail_point!(AbortedVersionReplaced);
             // SAFETY: invariant 4: the swap above has bypassed it. An undecided version's `older` never changes, so
             // everything below it is still linked.
             unsafe { retire(replaced, self.guard, self.meters) };
@@ -280,6 +284,7 @@ impl<C: Chunk> Drop for Installation<'_, C> {
     fn drop(&mut self) {
         // SAFETY: the descriptor is retired below, once.
         let descriptor = unsafe { self.descriptor.as_ref() };
+        fail_point!(BeforeFinish);
         let committed = loop {
             match descriptor.phase() {
                 Phase::Committed(number) => break Some(number),
@@ -291,19 +296,26 @@ impl<C: Chunk> Drop for Installation<'_, C> {
         if !descriptor.certified_by_stamp() {
             // Release: it is decided for everyone who finds it gone. Pairs with the acquire in `Announcement::descriptor`.
             self.announcement.0.store(ptr::null_mut(), Ordering::Release);
+            fail_point!(AnnouncementTakenBack);
         }
         for (record, version) in self.installed() {
             match committed {
-                Some(number) => version.finish(number, descriptor.low_watermark()),
+                Some(number) => {
+                    version.finish(number, descriptor.low_watermark());
+                    fail_point!(FinishedOne);
+                }
                 None => {
                     let older = version.older(self.guard).map_or(ptr::null(), ptr::from_ref);
                     if record.swap_head(version, older) {
+                        fail_point!(AbortedVersionUnlinked);
                         // SAFETY: invariant 4: the swap has unlinked it.
                         unsafe { retire(version, self.guard, self.meters) };
                     }
+                    fail_point!(UnlinkedOne);
                 }
             }
         }
+        fail_point!(BeforeDescriptorRetired);
         let retired = Shared::from(self.descriptor.as_ptr().cast_const());
         // SAFETY: invariant 5: no word of a reachable version leads to it any more.
         unsafe { self.guard.defer_destroy(retired) };

@@ -119,6 +119,7 @@ impl<C> HashIndex<C> {
 
     fn link_bucket<'g>(&'g self, bucket: &'g Bucket, number: usize, guard: &'g Guard) {
         let order = (number as u64).reverse_bits();
+        fail_point!(BucketClaimed);
         bucket.order.store(order | CLAIMED, Ordering::Relaxed);
         let parent = self.bucket_for((number & !(1 << number.ilog2())) as u64, guard);
         let this = ptr::from_ref(bucket).expose_provenance() | BUCKET;
@@ -130,6 +131,7 @@ impl<C> HashIndex<C> {
                 break;
             }
         }
+        fail_point!(BucketLinked);
         // Release: pairs with the acquire in `bucket_for`.
         bucket.order.store(order | LINKED, Ordering::Release);
     }
@@ -192,6 +194,7 @@ impl<C> HashIndex<C> {
                     if unlinked.is_err() {
                         continue 'restart;
                     }
+                    fail_point!(UnlinkedFromHashIndex);
                     give_back(record, guard);
                     next = after & !DELETED;
                     continue;
@@ -215,6 +218,7 @@ impl<C> HashIndex<C> {
         }
         let order = record_order(hash);
         let new = RecordRef::new(Record::new(key, order)).into_raw();
+        fail_point!(RecordMade);
         let from = self.bucket_for(hash, guard);
         // Counted before it can be found, and so before it can be removed.
         let records = self.records.fetch_add(1, Ordering::Relaxed) + 1;
@@ -233,8 +237,10 @@ impl<C> HashIndex<C> {
             // to other records of the key since it was loaded, and back to where it does: they must be seen sealed.
             let this = new.expose_provenance();
             if position.link.compare_exchange(position.next, this, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                fail_point!(RecordInHashIndex);
                 let buckets = self.bucket_count.load(Ordering::Relaxed);
                 if records * 2 > buckets && buckets < 1 << (FIRST_SEGMENT_BITS as usize + SEGMENTS - 2) {
+                    fail_point!(BeforeMoreBuckets);
                     // Somebody else may double it, too; once is enough.
                     _ = self.bucket_count.compare_exchange(buckets, buckets * 2, Ordering::Relaxed, Ordering::Relaxed);
                 }
@@ -251,6 +257,7 @@ impl<C> HashIndex<C> {
             match record.next.compare_exchange(next, next | DELETED, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
                     self.records.fetch_sub(1, Ordering::Relaxed);
+                    fail_point!(RemovalMarked);
                     break;
                 }
                 Err(now) => next = now,

@@ -154,6 +154,7 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
             let holder = entry.key().record();
             if ptr::eq(holder, record) {
                 entry.release(guard);
+                fail_point!(RecordInOrderIndex);
                 // Invariant 6: linked, then looked for the seal.
                 fence(Ordering::SeqCst);
                 if record.is_sealed() {
@@ -168,6 +169,7 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
             if holder.is_sealed() {
                 foreign::call();
                 entry.remove(guard);
+                fail_point!(OtherRemovedFromOrderIndex);
             }
             entry.release(guard);
             if record.is_sealed() {
@@ -184,6 +186,7 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
         if let Some(entry) = self.list.get(&Probe::borrowed(&record.key()), guard)
             && ptr::eq(entry.key().record(), record)
         {
+            fail_point!(BeforeRemovedFromOrderIndex);
             foreign::call();
             entry.remove();
         }

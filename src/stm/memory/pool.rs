@@ -102,14 +102,17 @@ impl<T, S, C> Pool<T, S, C> {
                     && slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
                 {
                     HINT.with(|hint| hint.set(number));
+                    fail_point!(SlotClaimed);
                     // SAFETY: the claim is ours.
                     unsafe { &mut *slot.context.get() }.get_or_insert_with(|| make(&self.shared));
                     return Claim { slot: NonNull::from(slot), pool: Arc::clone(self) };
                 }
             }
+            fail_point!(BeforeMoreSlots);
             // Somebody else may have doubled it meanwhile; then this does nothing.
             _ = self.len.compare_exchange(len, len * 2, Ordering::SeqCst, Ordering::SeqCst);
             HINT.with(|hint| hint.set(len));
+            fail_point!(MoreSlots);
         }
     }
 }
@@ -123,6 +126,7 @@ impl<T, S, C> Pool<T, S, C> {
             if slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 // SAFETY: the claim is ours.
                 if let Some(context) = unsafe { &mut *slot.context.get() } {
+                    fail_point!(SlotVisited);
                     visit(context);
                 }
                 slot.claimed.store(false, Ordering::Release);
@@ -163,6 +167,7 @@ impl<T, S, C> Claim<T, S, C> {
 
 impl<T, S, C> Drop for Claim<T, S, C> {
     fn drop(&mut self) {
+        fail_point!(BeforeSlotReleased);
         // Release: hands the context over to the next claim.
         self.slot().claimed.store(false, Ordering::Release);
     }

@@ -37,6 +37,7 @@ impl<T: Send + Sync + 'static, const LENGTH: usize> Recent<T, LENGTH> {
         let new = Box::into_raw(Box::new(Item { stamp, item }));
         // Relaxed: two that come to the same place are told apart by the swap.
         let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % LENGTH];
+        fail_point!(ScanPlaced);
         // Acquire: pairs with the swap below.
         let mut old = place.load(Ordering::Acquire);
         loop {

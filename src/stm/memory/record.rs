@@ -197,7 +197,9 @@ impl<C: Send + Sync + 'static> Record<C> {
         if self.trimming.swap(true, Ordering::Acquire) {
             return Residue::Busy;
         }
+        fail_point!(TrimBegun);
         let residue = self.trim_alone(live, guard, meters);
+        fail_point!(BeforeTrimEnded);
         self.trimming.store(false, Ordering::Release);
         residue
     }
@@ -254,6 +256,7 @@ impl<C: Send + Sync + 'static> Record<C> {
         if !self.swap_head(from, ptr::without_provenance(SEALED)) {
             return Residue::Needed;
         }
+        fail_point!(RecordSealed);
         // SAFETY: the pointer is null or was reached under the guard.
         if let Some(tombstone) = unsafe { from.as_ref() } {
             // SAFETY: invariant 4: the swap has unlinked it.
@@ -275,6 +278,7 @@ fn unlink<C: Send + Sync + 'static>(
     keeper.inherit_low_watermark(version, guard);
     // Release: pairs with the acquire in `Version::older`.
     keeper.older.store(older.map_or(ptr::null_mut(), |older| ptr::from_ref(older).cast_mut()), Ordering::Release);
+    fail_point!(VersionUnlinked);
     // Relaxed: charges and flags are the trimmer's alone, and its flag orders one trimmer after the other.
     if keeper.extends_older.load(Ordering::Relaxed) {
         let charge = version.charge.swap(0, Ordering::Relaxed);

@@ -28,6 +28,7 @@ impl<T: Default, const FIRST_BITS: u32, const COUNT: usize> Segments<T, FIRST_BI
         if items.is_null() {
             let fresh: Box<[T]> = (0..Self::len(segment)).map(|_| T::default()).collect();
             let fresh = Box::into_raw(fresh).cast::<T>();
+            fail_point!(SegmentMade);
             match cell.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => items = fresh,
                 Err(theirs) => {

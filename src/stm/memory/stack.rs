@@ -34,6 +34,7 @@ impl<T> Stack<T> {
 
     pub fn push(&self, item: T) {
         let node = Box::into_raw(Box::new(Node { item, next: ptr::null_mut() }));
+        fail_point!(BeforePushed);
         // SAFETY: the node is ours until it is linked.
         unsafe { self.link(node, node) };
     }
