@@ -432,3 +432,100 @@ fn replay(record: &Record, state: &State, reads: bool) -> Option<State> {
     }
     Some(state)
 }
+
+mod planted {
+    //! What the judge must find.
+
+    use super::*;
+
+    fn record(name: &'static str, times: (u64, u64), versions: (u64, Option<u64>), steps: &[Step]) -> Record {
+        Record {
+            name,
+            steps: steps.to_vec(),
+            resolution: ConflictResolution::Fail,
+            isolation: IsolationLevel::Serializable,
+            snapshot: versions.0,
+            version: versions.1,
+            began: times.0,
+            ended: times.1,
+        }
+    }
+
+    fn put(key: &str, number: u64) -> Step {
+        Step::Put(key.to_owned(), number)
+    }
+
+    fn got(key: &str, number: u64) -> Step {
+        Step::Get(key.to_owned(), Some(vec![number]))
+    }
+
+    fn first() -> Record {
+        record("first", (1, 2), (0, Some(1)), &[put("a", 1), put("b", 1)])
+    }
+
+    fn wrong(records: &[Record]) -> String {
+        Judge::new(records).judge().expect_err("it was planted")
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_a_serial_history() {
+        let second = record("second", (3, 4), (1, Some(2)), &[got("a", 1), put("a", 2)]);
+        let third = record("third", (5, 6), (2, Some(2)), &[got("a", 2), got("b", 1)]);
+        assert_eq!(Judge::new(&[first(), second, third]).judge(), Ok(()));
+    }
+
+    #[test]
+    fn write_skew() {
+        let one = record("1", (3, 5), (1, Some(2)), &[got("a", 1), put("b", 2)]);
+        let two = record("2", (4, 6), (1, Some(3)), &[got("b", 1), put("a", 3)]);
+        assert_eq!(wrong(&[first(), one, two]), "no serial order explains it");
+    }
+
+    #[test]
+    fn a_phantom() {
+        let scan = |found: &[(&str, u64)]| {
+            let rows = |(key, number): &(&str, u64)| ((*key).to_owned(), vec![*number]);
+            Step::Scan("a".to_owned(), "z".to_owned(), found.iter().map(rows).collect())
+        };
+        let both = [("a", 1), ("b", 1)];
+        let one = record("1", (3, 5), (1, Some(2)), &[scan(&both), put("c", 2)]);
+        let two = record("2", (4, 6), (1, Some(3)), &[scan(&both), put("d", 3)]);
+        assert_eq!(wrong(&[first(), one, two]), "no serial order explains it");
+    }
+
+    #[test]
+    fn half_a_commit_is_seen() {
+        let writer = record("writer", (3, 5), (1, Some(2)), &[put("a", 2), put("b", 2)]);
+        let reader = record("reader", (4, 6), (2, Some(2)), &[got("a", 2), got("b", 1)]);
+        assert!(wrong(&[first(), writer, reader]).starts_with("reader did not read its snapshot"));
+    }
+
+    /// Also of one that failed.
+    #[test]
+    fn a_later_commit_is_seen() {
+        let writer = record("writer", (3, 5), (1, Some(2)), &[put("a", 2)]);
+        let reader = record("reader", (4, 6), (1, None), &[got("a", 2)]);
+        assert!(wrong(&[first(), writer, reader]).starts_with("reader did not read its snapshot"));
+    }
+
+    #[test]
+    fn a_commit_is_not_seen_by_who_begins_later() {
+        let writer = record("writer", (3, 4), (1, Some(2)), &[put("a", 2)]);
+        let reader = record("reader", (5, 6), (1, Some(1)), &[got("a", 1)]);
+        assert_eq!(wrong(&[first(), writer, reader]), "reader began after writer and does not see it");
+    }
+
+    #[test]
+    fn a_version_is_drawn_twice() {
+        let one = record("1", (3, 5), (1, Some(2)), &[put("a", 2)]);
+        let two = record("2", (4, 6), (1, Some(2)), &[put("b", 2)]);
+        assert_eq!(wrong(&[first(), one, two]), "two commits have the version of 2");
+    }
+
+    #[test]
+    fn a_lost_update() {
+        let one = record("1", (3, 5), (1, Some(2)), &[got("a", 1), put("a", 2)]);
+        let two = record("2", (4, 6), (1, Some(3)), &[got("a", 1), put("a", 2)]);
+        assert_eq!(wrong(&[first(), one, two]), "no serial order explains it");
+    }
+}
