@@ -1,17 +1,19 @@
 # make            build the libraries
 # make demo       install into target/prefix and run examples/flights against it
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
-# make schedules  explores schedules for BUDGET seconds a test; SEED=... repeats a failure
 # make bench      khonsu beside its peers, and how often it aborts: target/bench/report.md; QUICK=1 for a short run
-# make soak       random histories against the isolation levels, for BUDGET=30s, 10m or 2h
+# make soak       random histories against the isolation levels
+# make schedules  schedules of whole transactions under shuttle; SEED=... repeats a failure
+# make freeze     threads stopped at random steps, in Rust and in C++
+# make fuzz       the fuzzers of the C API; TARGET=... for one of them, see fuzz/README.md
 # make histories  OUT=folder LEVEL=serializable SEED=1 N=100: histories in dbcop's JSON format, for other checkers
-# make freeze     stop threads at random steps for BUDGET seconds (60 by default) in Rust, and as long in C++
 # make install    PREFIX=/usr/local by default
 # make format     format the Rust code
 # make header     generate include/khonsu.h anew from src/ffi
 # make clean
 #
-# Everything that is built goes below target/; missing tools are installed (tools/setup).
+# soak, freeze and fuzz go on for BUDGET=90s, 10m or 2h, schedules for as long in each scenario. Everything that is built
+# goes below target/; missing tools are installed (tools/setup).
 
 .DEFAULT_GOAL := build
 CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -20,10 +22,10 @@ PREFIX ?= /usr/local
 
 LOCAL_PREFIX := $(CURDIR)/target/prefix
 EXAMPLES := target/examples
-BUDGET ?= 10m
+BUDGET ?= 1m
+SECONDS = $(shell tools/seconds $(BUDGET))
 OUT ?= target/histories
 LEVEL ?= serializable
-SEED ?= 1
 N ?= 100
 BENCH_ARGUMENTS := $(if $(QUICK),--quick)
 
@@ -49,14 +51,29 @@ test:
 	tools/setup test
 	tools/test $(STEPS)
 
+soak:
+	tools/setup build
+	KHONSU_BUDGET=$(BUDGET) cargo test --locked --profile soak --test histories soak -- --ignored --exact --nocapture
+
 schedules:
-	KHONSU_SCHEDULES_SECONDS=$(or $(BUDGET),60) $(if $(SEED),KHONSU_SCHEDULES_SEED=$(SEED)) \
+	tools/setup build
+	KHONSU_SCHEDULES_SECONDS=$(SECONDS) $(if $(SEED),KHONSU_SCHEDULES_SEED=$(SEED)) \
 	  cargo test --locked --features shuttle --test schedules
+
 freeze: local-install
-	KHONSU_FREEZE_SECONDS=$(BUDGET) cargo test --features fail-points --test freeze -- --nocapture
+	KHONSU_FREEZE_SECONDS=$(SECONDS) cargo test --locked --features fail-points --test freeze -- --nocapture
 	cmake -S cpp_tests -B target/tests/freeze -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
 	cmake --build target/tests/freeze --target cpp_freeze_test
-	target/tests/freeze/cpp_freeze_test 1000000000 $(BUDGET)
+	target/tests/freeze/cpp_freeze_test 1000000000 $(SECONDS)
+
+fuzz:
+	tools/setup fuzz
+	tools/fuzz $(BUDGET) $(TARGET)
+
+histories:
+	tools/setup build
+	KHONSU_OUT=$(abspath $(OUT)) KHONSU_LEVEL=$(LEVEL) KHONSU_SEED=$(or $(SEED),1) KHONSU_N=$(N) \
+	  cargo test --locked --profile soak --test histories export -- --ignored --exact --nocapture
 
 bench: local-install
 	tools/setup bench
@@ -65,15 +82,6 @@ bench: local-install
 	target/bench/build/khonsu_bench $(BENCH_ARGUMENTS)
 	cargo bench --profile dev --bench aborts -- $(BENCH_ARGUMENTS) --out $(CURDIR)/target/bench/aborts.md
 	cat target/bench/aborts.md >>target/bench/report.md
-
-soak:
-	tools/setup build
-	KHONSU_BUDGET=$(BUDGET) cargo test --locked --profile soak --test histories soak -- --ignored --exact --nocapture
-
-histories:
-	tools/setup build
-	KHONSU_OUT=$(abspath $(OUT)) KHONSU_LEVEL=$(LEVEL) KHONSU_SEED=$(SEED) KHONSU_N=$(N) \
-	  cargo test --locked --profile soak --test histories export -- --ignored --exact --nocapture
 
 format:
 	cargo fmt
@@ -84,5 +92,4 @@ header:
 clean:
 	rm -rf target
 
-.PHONY: build install local-install demo test schedules bench format header clean
-.PHONY: build install local-install demo test bench soak histories format header clean
+.PHONY: build install local-install demo test bench soak schedules freeze fuzz histories format header clean
