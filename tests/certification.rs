@@ -4,10 +4,10 @@ mod common;
 
 use common::{
     Batches, assert_conflict, at, begin, conflicts_of, database, delete, get, get_rows, overtake, put, read_only,
-    resolving, scan_range, state,
+    resolving, scan_range, state, text_batch,
 };
 use khonsu::stm::IsolationLevel::{ReadCommitted, RepeatableRead, Serializable};
-use khonsu::stm::{ConflictKind, ConflictResolution, KeyRange, Transaction};
+use khonsu::stm::{ConflictKind, ConflictResolution, Direction, Error, KeyRange, Transaction};
 
 /// Commits a transaction that reads one key and writes another.
 fn read_and_write(database: &Batches, read: &str, written: &str) -> u64 {
@@ -270,6 +270,22 @@ fn what_was_undone_is_no_write_and_what_was_read_stays_read() {
     reader.commit().unwrap();
     put(&mut skewed, "y", 3);
     assert_eq!(assert_conflict(skewed.commit(), ConflictKind::ReadWrite), ["out"]);
+}
+
+/// That rows do not fit those of a key tells what is there.
+#[test]
+fn what_a_cursor_fails_on_was_read() {
+    let database = database(&[("k", 0)]);
+    let mut transaction = begin(&database, Serializable);
+    transaction.append(b"k", text_batch("other columns")).unwrap();
+    let mut cursor = transaction.open_cursor(KeyRange::all(), Direction::Forward, None).unwrap();
+    assert!(matches!(cursor.next(&mut transaction), Err(Error::SchemaMismatch(_))));
+    put(&mut transaction, "out", 1);
+    let mut other = begin(&database, Serializable);
+    get(&mut other, "out");
+    delete(&mut other, "k");
+    other.commit().unwrap();
+    assert_eq!(assert_conflict(transaction.commit(), ConflictKind::WriteWrite), ["k"]);
 }
 
 /// Two that have read both keys and write one each: whichever is second must fail, also when it is certified by others.

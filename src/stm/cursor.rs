@@ -111,6 +111,8 @@ impl<C: Chunk> Cursor<C> {
             let (key, value) = match own.filter(|_| own_position.is_le()) {
                 Some((key, entry)) => {
                     let committed = self.ahead.front().filter(|_| own_position.is_eq());
+                    // Before it can fail: that, too, tells what is committed.
+                    self.track(&mut parts, Some(&key));
                     let value = own_value(&parts, entry, committed.map(|(_, value)| value))?;
                     if own_position.is_eq() {
                         self.ahead.pop_front();

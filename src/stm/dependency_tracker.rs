@@ -14,7 +14,7 @@
 //!   behind ([`super::reader_marks`]) before they commit.
 //!
 //! Otherwise it aborts. One that has read nothing stale is its own low watermark, above everything before its stamp, and
-//! commits without a look at any of this. So none is aborted that backward validation would let through. What it costs is
+//! commits without a look at any of this. So no writer is aborted that backward validation would let through. What it costs is
 //! linear in what a transaction reads and writes. `docs/correctness.md` has the proof.
 //!
 //! Anyone can certify a stamped transaction: all that it is judged by is frozen, or grows only to its disadvantage by
@@ -144,6 +144,8 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
                 Phase::Stamped(version) if version > limit => return false,
                 Phase::Stamped(version) => {
                     fail_point!(ReadMetStamped);
+                    // Those before it first, in their order: or each would settle the one before it, ever deeper.
+                    self.settle_announced(version - 1);
                     self.decide(descriptor, version);
                 }
                 Phase::Committed(_) | Phase::Aborted => return true,
@@ -182,16 +184,21 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             let moot = walked.is_multiple_of(64) && descriptor.phase() != Phase::Stamped(version);
             if low <= descriptor.snapshot || moot { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        if stopped.is_break() || low < version && self.comes_after(descriptor, low, version) {
+        // What has held for one helper holds: the marks that it has left since must not count against their own reader.
+        let refused = || low < version && self.comes_after(descriptor, low, version) && !descriptor.is_certified();
+        if stopped.is_break() || refused() {
             return false;
         }
         descriptor.certified(low);
         fail_point!(BeforeMarksLeft);
+        if descriptor.phase() != Phase::Stamped(version) {
+            return false;
+        }
         self.leave_reader_marks(footprint, descriptor.snapshot, low);
         true
     }
 
-    /// Whether a transaction with stale reads may have to come after one with a stamp of at least `low`.
+    /// Whether a transaction with stale reads may have to come after one whose stamp or low watermark is at least `low`.
     fn comes_after(&self, descriptor: &Descriptor<C>, low: u64, version: u64) -> bool {
         self.settle_announced(version - 1);
         // Pairs with the fence in `certify_at_snapshot`; the writes were installed before the stamp was drawn.
@@ -224,17 +231,16 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         reader_marks.scanned_since(&keys, low, self.guard)
     }
 
-    /// Decides all transactions under certification with a stamp up to `limit`, so that their readers' stamps are where
-    /// they belong. In their order: none then has to settle another.
+    /// Decides all transactions under certification with a stamp up to `limit`, so that the marks that they leave as readers
+    /// are where they belong. In their order: none then has to settle another.
     fn settle_announced(&self, limit: u64) {
         let announced = self.pool.presences().filter_map(|presence| presence.announcement.descriptor(self.guard));
-        let stamped = announced.filter_map(|descriptor| match descriptor.phase() {
-            // It gets its stamp if it is ready, and nothing else is done yet.
-            Phase::Ready => {
+        let stamped = announced.filter_map(|descriptor| {
+            // Its stamp may be drawn already, and not published.
+            if descriptor.phase() == Phase::Ready {
                 self.stamp(descriptor);
-                descriptor.phase().stamped_up_to(limit).map(|version| (version, descriptor))
             }
-            phase => phase.stamped_up_to(limit).map(|version| (version, descriptor)),
+            descriptor.phase().stamped_up_to(limit).map(|version| (version, descriptor))
         });
         let mut stamped: Vec<_> = stamped.collect();
         stamped.sort_unstable_by_key(|(version, _)| *version);
@@ -246,7 +252,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         }
     }
 
-    /// Lets a transaction that has written nothing commit at its snapshot.
+    /// Lets a transaction that has written nothing commit at its snapshot. Its slot must keep all that is later.
     ///
     /// # Errors
     /// The conflicts, if it would see some others in an order that they cannot have.
@@ -255,6 +261,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         fail_point!(LateMarksLeft);
         // Pairs with the fence in `comes_after`.
         fence(Ordering::SeqCst);
+        // Read after the slot has said that it keeps what is later than the snapshot: up to here nothing gets lost.
         let limit = self.database().clock.now();
         match self.conflicts(footprint, snapshot, limit, |overwriter| overwriter.low <= snapshot) {
             conflicts if conflicts.is_empty() => Ok(()),
@@ -389,4 +396,107 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
 enum Place<'a, C> {
     Key(&'a PointRead<C>),
     InRange(&'a [u8], &'a KeyRange),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::database::Context;
+    use super::super::memory::{Claim, Installation, Pool};
+    use super::super::options::{IsolationLevel, Options, TransactionOptions};
+    use super::super::transaction::Transaction;
+    use super::*;
+    use crate::stm::value::tests::{Rows, rows};
+
+    type Slot = Claim<Context<Rows>, Database<Rows>, Rows>;
+
+    fn open() -> Arc<DatabasePool<Rows>> {
+        Pool::new(Database::new(Options::default()))
+    }
+
+    fn overtake(pool: &Arc<DatabasePool<Rows>>, key: &[u8]) {
+        let options = TransactionOptions { isolation: Some(IsolationLevel::ReadCommitted), ..Default::default() };
+        let mut transaction = Transaction::begin(pool, &options, None);
+        transaction.put(key, rows(&[1])).unwrap();
+        transaction.commit().unwrap();
+    }
+
+    fn read(pool: &DatabasePool<Rows>, key: &[u8], guard: &Guard) -> PointRead<Rows> {
+        let buffer = &pool.shared().buffer;
+        let hash = buffer.hash(key);
+        let record = buffer.find(hash, key, guard).map(|record| record.share(guard));
+        PointRead { key: KeyBytes::new(key), hash, absent: record.is_none(), record }
+    }
+
+    /// Installs a key and draws a stamp, and leaves the rest to others.
+    fn stamped<'g>(
+        pool: &'g DatabasePool<Rows>,
+        slot: &'g mut Slot,
+        footprint: Footprint<Rows>,
+        snapshot: u64,
+        written: &[u8],
+        guard: &'g Guard,
+    ) -> Installation<'g, Rows> {
+        let Database { buffer, meters, .. } = pool.shared();
+        let announcement = &slot.parts().2.announcement;
+        let mut installation = Installation::new(snapshot, Some(Arc::new(footprint)), 1, announcement, guard, meters);
+        let record = buffer.record(buffer.hash(written), written, guard);
+        let value = Some(rows(&[2]));
+        assert!(installation.try_install(record, record.head(guard), value, false, 8).is_ok());
+        installation.descriptor().advance(Phase::Installing, Phase::Ready).unwrap();
+        DependencyTracker { pool, guard }.stamp(installation.descriptor());
+        installation
+    }
+
+    fn register(pool: &DatabasePool<Rows>, slot: &mut Slot) -> u64 {
+        let word = &slot.parts().2.word;
+        let snapshot = word.register(&pool.shared().clock);
+        word.keep_later(snapshot);
+        snapshot
+    }
+
+    /// One has certified a transaction and stops before it says so; the next finds the marks that this one has left.
+    #[test]
+    fn a_second_helper_agrees_with_the_first() {
+        let pool = open();
+        let mut helper = pool.claim(Database::context);
+        let guard = helper.parts().0.participant.pin();
+        overtake(&pool, b"x");
+        let mut slot = pool.claim(Database::context);
+        let snapshot = register(&pool, &mut slot);
+        overtake(&pool, b"x");
+        let footprint =
+            Footprint { reads: vec![read(&pool, b"x", &guard)], ranges: Arc::from([KeyRange::prefix(b"range/")]) };
+        let installation = stamped(&pool, &mut slot, footprint, snapshot, b"range/own", &guard);
+        let tracker = DependencyTracker { pool: &pool, guard: &guard };
+        let Phase::Stamped(version) = installation.descriptor().phase() else { panic!("it is stamped") };
+        assert!(tracker.certify(installation.descriptor(), version));
+        assert!(tracker.certify(installation.descriptor(), version));
+    }
+
+    /// Each has read what the one before writes, and all owners have stopped.
+    #[test]
+    fn a_long_chain_is_settled_on_a_small_stack() {
+        const LENGTH: usize = 500;
+        let settle = || {
+            let pool = open();
+            let key = |number: usize| format!("key/{number}").into_bytes();
+            (0..=LENGTH).for_each(|number| overtake(&pool, &key(number)));
+            let mut helper = pool.claim(Database::context);
+            let guard = helper.parts().0.participant.pin();
+            let mut slots: Vec<Slot> = (0..LENGTH).map(|_| pool.claim(Database::context)).collect();
+            let snapshots: Vec<u64> = slots.iter_mut().map(|slot| register(&pool, slot)).collect();
+            let mut chain = Vec::new();
+            for (number, slot) in slots.iter_mut().enumerate() {
+                let reads = vec![read(&pool, &key(number), &guard)];
+                let footprint = Footprint { reads, ranges: Arc::from([]) };
+                chain.push(stamped(&pool, slot, footprint, snapshots[number], &key(number + 1), &guard));
+            }
+            let last = chain[LENGTH - 1].descriptor();
+            let Phase::Stamped(version) = last.phase() else { panic!("it is stamped") };
+            DependencyTracker { pool: &pool, guard: &guard }.decide(last, version);
+            // The first has read nothing stale; each of the others comes before the one before it.
+            assert!(chain.iter().all(|one| matches!(one.descriptor().phase(), Phase::Committed(_))));
+        };
+        std::thread::Builder::new().stack_size(256 * 1024).spawn(settle).unwrap().join().unwrap();
+    }
 }

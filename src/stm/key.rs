@@ -144,6 +144,38 @@ impl KeyRange {
         }
     }
 
+    /// Bytes of the longer one of its bounds.
+    pub(crate) fn longest_bound(&self) -> usize {
+        let length = |bound: &Bound<Vec<u8>>| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => key.len(),
+            Bound::Unbounded => 0,
+        };
+        length(&self.start).max(length(&self.end))
+    }
+
+    /// A range that holds all keys that the given ones hold, which are ordered by their starts. Its bounds have no more than
+    /// `most` bytes. `None`: there are no ranges.
+    pub(crate) fn around(ranges: &[&KeyRange], most: usize) -> Option<Self> {
+        let cut = |key: &[u8]| key[..key.len().min(most)].to_vec();
+        let start = match &ranges.first()?.start {
+            Bound::Included(key) | Bound::Excluded(key) => Bound::Included(cut(key)),
+            Bound::Unbounded => Bound::Unbounded,
+        };
+        let mut end = Some(Vec::new());
+        for range in ranges {
+            end = match (end, &range.end) {
+                (Some(end), Bound::Included(key) | Bound::Excluded(key)) => Some(end.max(cut(key))),
+                _ => None,
+            };
+        }
+        // The bound, or all that begins as what is left of it.
+        let end = end.map_or(Bound::Unbounded, |end| match end.len() == most {
+            true => KeyRange::prefix(&end).end,
+            false => Bound::Included(end),
+        });
+        Some(KeyRange { start, end })
+    }
+
     /// No key.
     pub(crate) fn empty() -> Self {
         KeyRange::new(Bound::Unbounded, Bound::Excluded(Vec::new()))

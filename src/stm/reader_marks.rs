@@ -17,6 +17,9 @@ use super::sync;
 /// Powers of two. With few of them, a model checker meets what is shared and what is lost.
 const ABSENT: usize = if sync::MODELLED { 2 } else { 4096 };
 const SCANS: usize = if sync::MODELLED { 2 } else { 1024 };
+/// What is kept of one reader: so many ranges, with keys of so many bytes. More are kept as fewer and wider ones.
+const RANGES: usize = 16;
+const KEY_BYTES: usize = 64;
 
 pub(crate) struct ReaderMarks {
     absent: Box<[ReaderMark; ABSENT]>,
@@ -33,7 +36,7 @@ impl ReaderMarks {
     }
 
     pub fn scanned(&self, ranges: &Arc<[KeyRange]>, low: u64, guard: &Guard) {
-        self.scans.push(low, Arc::clone(ranges), guard);
+        self.scans.push(low, widened(ranges), guard);
     }
 
     /// Whether one of the keys, which are sorted, may have been scanned by a reader with a mark of at least `from`.
@@ -44,6 +47,16 @@ impl ReaderMarks {
         };
         self.scans.any_since(from, guard, |ranges| ranges.iter().any(holds_a_key))
     }
+}
+
+/// Ranges that hold all keys that these hold, and take little memory, and little time to look through.
+fn widened(ranges: &Arc<[KeyRange]>) -> Arc<[KeyRange]> {
+    if ranges.len() <= RANGES && ranges.iter().all(|range| range.longest_bound() <= KEY_BYTES) {
+        return Arc::clone(ranges);
+    }
+    let mut sorted: Vec<_> = ranges.iter().collect();
+    sorted.sort_unstable_by(|one, other| one.start_order(other));
+    sorted.chunks(sorted.len().div_ceil(RANGES)).filter_map(|part| KeyRange::around(part, KEY_BYTES)).collect()
 }
 
 #[cfg(test)]
@@ -62,6 +75,32 @@ mod tests {
         let found = |keys: &[&[u8]], from| marks.scanned_since(keys, from, &guard);
         assert!(found(&[b"a", b"b", b"c", b"e"], 7) && found(&[b"d"], 1) && found(&[b"a", b"xx"], 7));
         assert!(!found(&[b"c"], 8) && !found(&[b"a", b"b", b"e", b"x", b"z"], 7) && !found(&[], 7));
+    }
+
+    #[test]
+    fn what_is_kept_of_many_ranges_is_wider_and_small() {
+        let mut random = 1_u64;
+        let mut below = |end: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % end
+        };
+        for _ in 0..200 {
+            let mut key = || -> Vec<u8> { (0..1 + below(KEY_BYTES + 4)).map(|_| [0, 7, 255][below(3)]).collect() };
+            let mut bound = |number: usize| match number % 97 % 3 {
+                0 => Bound::Included(key()),
+                1 => Bound::Excluded(key()),
+                _ => Bound::Unbounded,
+            };
+            let ranges = (0..40).map(|number| KeyRange::new(bound(number % 2), bound(number % 2)));
+            let ranges: Arc<[_]> = ranges.filter(|range| !range.is_empty()).collect();
+            let kept = widened(&ranges);
+            assert!(kept.len() <= RANGES && kept.iter().all(|range| range.longest_bound() <= KEY_BYTES));
+            for _ in 0..100 {
+                let key = key();
+                let inside = |ranges: &[KeyRange]| ranges.iter().any(|range| range.contains(&key));
+                assert!(!inside(&ranges) || inside(&kept));
+            }
+        }
     }
 
     #[test]

@@ -109,6 +109,12 @@ impl<C> Descriptor<C> {
         _ = self.low.compare_exchange(0, low, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// Whether somebody has found that it may commit.
+    pub fn is_certified(&self) -> bool {
+        // Relaxed: who has seen a mark that it left has acquired this.
+        self.low.load(Ordering::Relaxed) != 0
+    }
+
     /// The stamp of the earliest transaction that a committed one must come before, as far as certification looks; its
     /// own stamp where there is none earlier.
     pub fn low_watermark(&self) -> u64 {

@@ -43,8 +43,9 @@ impl<T: Send + Sync + 'static, const LENGTH: usize> Recent<T, LENGTH> {
         loop {
             // SAFETY: it was reached under the guard, and is retired after it was swapped out.
             if let Some(old) = unsafe { old.as_ref() } {
-                // Before the swap, which releases it: who finds the new item here finds this mark later on.
-                self.lost.fetch_max(old.stamp, Ordering::Relaxed);
+                // Before the swap, which releases it: who finds the new item here finds this mark later on. Release: pairs
+                // with the acquire in `any_since`, for what this thread has done before.
+                self.lost.fetch_max(old.stamp, Ordering::Release);
             }
             // AcqRel: publishes the item for `any`; acquire for the one that it may find instead.
             match place.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire) {
@@ -59,16 +60,15 @@ impl<T: Send + Sync + 'static, const LENGTH: usize> Recent<T, LENGTH> {
     }
 
     /// Whether `matches` holds for an item with a stamp of at least `from`, or one may have been lost.
-    pub fn any_since(&self, from: u64, guard: &Guard, mut matches: impl FnMut(&T) -> bool) -> bool {
-        _ = guard;
+    pub fn any_since(&self, from: u64, _guard: &Guard, mut matches: impl FnMut(&T) -> bool) -> bool {
         // Acquire: pairs with the swap in `push`.
         let found = self.places.iter().any(|place| {
             // SAFETY: it was reached under the guard.
             unsafe { place.load(Ordering::Acquire).as_ref() }
                 .is_some_and(|item| item.stamp >= from && matches(&item.item))
         });
-        // Relaxed: read after the places, the acquire of which makes it late enough.
-        found || self.lost.load(Ordering::Relaxed) >= from
+        // Read after the places, the acquire of which makes it late enough. Acquire: see `push`.
+        found || self.lost.load(Ordering::Acquire) >= from
     }
 }
 
