@@ -1,6 +1,7 @@
 # make            build the libraries
 # make demo       install into target/prefix and run examples/flights against it
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
+# make fuzz       BUDGET=60s fuzz the C API for so long; TARGET=... for one fuzzer, see fuzz/README.md
 # make bench      khonsu beside its peers: target/bench/report.md and report.json; QUICK=1 for a short run
 # make install    PREFIX=/usr/local by default
 # make format     format the Rust code
@@ -16,6 +17,7 @@ PREFIX ?= /usr/local
 
 LOCAL_PREFIX := $(CURDIR)/target/prefix
 EXAMPLES := target/examples
+BUDGET ?= 60s
 BENCH_ARGUMENTS := $(if $(QUICK),--quick)
 
 build:
@@ -40,6 +42,10 @@ test:
 	tools/setup test
 	tools/test $(STEPS)
 
+fuzz:
+	tools/setup fuzz
+	tools/fuzz $(BUDGET) $(TARGET)
+
 bench: local-install
 	tools/setup bench
 	cmake -S benches -B target/bench/build -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
@@ -55,4 +61,4 @@ header:
 clean:
 	rm -rf target
 
-.PHONY: build install local-install demo test bench format header clean
+.PHONY: build install local-install demo test fuzz bench format header clean

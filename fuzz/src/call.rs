@@ -18,6 +18,13 @@ pub struct Conflict {
     pub version: u64,
 }
 
+/// What the error object of a call said.
+#[derive(Debug)]
+pub struct Report {
+    pub message: String,
+    pub conflicts: Vec<Conflict>,
+}
+
 /// Runs a call that takes an error; gives its status. A defect, or an error object that does not fit, ends the run.
 macro_rules! call {
     ($function:ident($($argument:expr),* $(,)?)) => {
@@ -25,15 +32,15 @@ macro_rules! call {
     };
 }
 
-/// As `call`, and gives the conflicts of the error, too.
+/// As `call`, and gives what the error says, too.
 macro_rules! call_reporting {
     ($function:ident($($argument:expr),* $(,)?)) => {{
         let mut error = std::ptr::dangling_mut();
         // SAFETY: the fuzzers keep the rules of the boundary, or break one that the call checks.
         let status = unsafe { $function($($argument,)* &mut error) };
         // SAFETY: the call has set the error.
-        let conflicts = unsafe { $crate::call::take_error(stringify!($function), status, error) };
-        (status, conflicts)
+        let report = unsafe { $crate::call::take_error(stringify!($function), status, error) };
+        (status, report)
     }};
 }
 
@@ -59,23 +66,23 @@ pub fn check_status(function: &'static str, status: khonsu_status) {
     assert_ne!(status, khonsu_status::Panic, "{function}");
 }
 
-/// Checks that the error fits the status, reads its conflicts, and frees it.
+/// Checks that the error fits the status, reads it, and frees it.
 ///
 /// # Safety
 /// `error` is what a call has set, and is not used any more.
-pub unsafe fn take_error(function: &'static str, status: khonsu_status, error: *mut khonsu_error) -> Vec<Conflict> {
+pub unsafe fn take_error(function: &'static str, status: khonsu_status, error: *mut khonsu_error) -> Report {
     let failed = !matches!(status, khonsu_status::Ok | khonsu_status::NotFound);
     assert_eq!(!error.is_null(), failed, "{function} returned {status:?}");
     // SAFETY: NULL or an error object.
     unsafe {
         assert_eq!(khonsu_error_status(error), if failed { status } else { khonsu_status::Ok });
-        let message = CStr::from_ptr(khonsu_error_message(error)).to_str().expect("messages are UTF-8");
+        let message = CStr::from_ptr(khonsu_error_message(error)).to_str().expect("messages are UTF-8").to_owned();
         assert_eq!(message.is_empty(), !failed, "{function}: {message}");
         assert_ne!(status, khonsu_status::Panic, "{function}: {message}");
         let conflicts = (0..khonsu_error_conflict_count(error)).map(|index| conflict(error, index)).collect();
         khonsu_error_free(error);
         reached::note(function, name_of(status));
-        conflicts
+        Report { message, conflicts }
     }
 }
 

@@ -42,10 +42,6 @@ impl<'a> Input<'a> {
         choices[self.below(choices.len())]
     }
 
-    pub fn u32(&mut self) -> u32 {
-        u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
-    }
-
     /// At most so many of the next bytes.
     pub fn bytes(&mut self, most: usize) -> &'a [u8] {
         let (taken, rest) = self.bytes.split_at(most.min(self.bytes.len()));

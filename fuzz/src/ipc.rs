@@ -39,8 +39,12 @@ impl Drop for File {
     }
 }
 
+pub fn c_path(path: &Path) -> CString {
+    CString::new(path.to_str().expect("its name is UTF-8")).expect("it has no NUL")
+}
+
 fn open(path: &Path) -> (Status, ArrowArrayStream) {
-    let path = CString::new(path.to_str().expect("its name is UTF-8")).expect("it has no NUL");
+    let path = c_path(path);
     let mut stream = ArrowArrayStream::released();
     let status = call!(khonsu_ipc_open_stream(path.as_ptr(), &mut stream));
     assert_eq!(stream.release.is_some(), status == Status::Ok);

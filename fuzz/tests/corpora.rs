@@ -36,3 +36,89 @@ fn assert_reached(outcomes: &reached::Outcomes, wanted: &[(&str, &str)]) {
     let missing: Vec<_> = wanted.iter().filter(|wanted| !outcomes.contains_key(wanted)).collect();
     assert!(missing.is_empty(), "the corpus no longer reaches {missing:?}");
 }
+
+#[test]
+fn operations() {
+    assert_reached(
+        &replay("operations"),
+        &[
+            ("commit of a serializable transaction", "must succeed"),
+            ("commit of a serializable transaction", "must fail: overtaken"),
+            ("commit of a serializable transaction", "must fail: schemas differ"),
+            ("commit at repeatable read", "must succeed"),
+            ("commit at repeatable read", "must fail: overtaken"),
+            ("commit at repeatable read", "must fail: schemas differ"),
+            ("commit at read committed", "must succeed"),
+            ("commit at read committed", "must fail: overtaken"),
+            ("commit at read committed", "must fail: schemas differ"),
+            ("conflict of kind", "write-write"),
+            ("end of khonsu_db_transact", "at once"),
+            ("end of khonsu_db_transact", "after a rerun"),
+            ("khonsu_cursor_get", "INVALID_STATE"),
+            ("khonsu_cursor_get", "OK"),
+            ("khonsu_cursor_next", "INVALID_STATE"),
+            ("khonsu_cursor_next", "NOT_FOUND"),
+            ("khonsu_cursor_next", "OK"),
+            ("khonsu_cursor_next", "SCHEMA_MISMATCH"),
+            ("khonsu_db_stats", "OK"),
+            ("khonsu_txn_append", "LIMIT_EXCEEDED"),
+            ("khonsu_txn_append", "OK"),
+            ("khonsu_txn_append", "SCHEMA_MISMATCH"),
+            ("khonsu_txn_append_with_schema", "OK"),
+            ("khonsu_txn_commit", "INVALID_STATE"),
+            ("khonsu_txn_delete", "OK"),
+            ("khonsu_txn_exists", "OK"),
+            ("khonsu_txn_get", "INVALID_ARGUMENT"),
+            ("khonsu_txn_get", "INVALID_STATE"),
+            ("khonsu_txn_get", "NOT_FOUND"),
+            ("khonsu_txn_get", "OK"),
+            ("khonsu_txn_get", "SCHEMA_MISMATCH"),
+            ("khonsu_txn_get_stream", "OK"),
+            ("khonsu_txn_get_with_schema", "OK"),
+            ("khonsu_txn_get_with_schema", "SCHEMA_MISMATCH"),
+            ("khonsu_txn_put", "INVALID_STATE"),
+            ("khonsu_txn_put", "LIMIT_EXCEEDED"),
+            ("khonsu_txn_put", "OK"),
+            ("khonsu_txn_put_stream", "OK"),
+            ("khonsu_txn_put_stream", "STORAGE"),
+            ("khonsu_txn_put_with_schema", "OK"),
+            ("khonsu_txn_release", "OK"),
+            ("khonsu_txn_rollback", "OK"),
+            ("khonsu_txn_rollback_to", "OK"),
+            ("khonsu_txn_scan_prefix", "OK"),
+            ("khonsu_txn_scan_stream", "OK"),
+            ("khonsu_txn_scan_stream", "SCHEMA_MISMATCH"),
+            ("khonsu_txn_set_conflict_resolution", "OK"),
+        ],
+    );
+}
+
+#[test]
+fn import() {
+    let mut wanted = vec![
+        ("array", "refused"),
+        ("array", "taken, valid"),
+        ("array", "taken, with invalid values"),
+        ("array", "taken, absurd"),
+        ("khonsu_schema_import", "INVALID_ARGUMENT"),
+        ("khonsu_txn_get", "INVALID_ARGUMENT"),
+        ("khonsu_txn_get", "OK"),
+    ];
+    wanted.extend(khonsu_fuzz::import::FORMATS.map(|format| ("sound array taken", format)));
+    assert_reached(&replay("import"), &wanted);
+}
+
+#[test]
+fn ipc() {
+    assert_reached(
+        &replay("ipc"),
+        &[
+            ("khonsu_ipc_open_stream", "OK"),
+            ("khonsu_ipc_open_stream", "CORRUPTION"),
+            ("batch of a file", "good"),
+            ("batch of a file", "damaged"),
+            ("khonsu_txn_put_stream", "OK"),
+            ("khonsu_txn_put_stream", "CORRUPTION"),
+        ],
+    );
+}

@@ -11,7 +11,7 @@ mod model;
 mod scan;
 mod stage;
 mod transact;
-mod values;
+pub(crate) mod values;
 
 use std::collections::BTreeSet;
 use std::ffi::c_void;
@@ -371,8 +371,8 @@ impl<'a> World<'a> {
         let (status, conflicts) = match quietly {
             true => (call_plainly!(khonsu_txn_commit(handle)), None),
             false => {
-                let (status, conflicts) = call_reporting!(khonsu_txn_commit(handle));
-                (status, Some(conflicts))
+                let (status, report) = call_reporting!(khonsu_txn_commit(handle));
+                (status, Some(report.conflicts))
             }
         };
         if !open || number == LENT {

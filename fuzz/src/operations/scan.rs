@@ -100,8 +100,7 @@ impl World<'_> {
         let Some(transaction) = self.parts(number).1 else {
             return expect(status, self.not_open(number));
         };
-        let mut cursor =
-            transaction.open_cursor(&committed, argument.range(), argument.reverse, argument.limit());
+        let mut cursor = transaction.open_cursor(&committed, argument.range(), argument.reverse, argument.limit());
         let entries: Result<Vec<_>, Mismatch> =
             std::iter::from_fn(|| transaction.step(&mut cursor).transpose()).collect();
         match entries {

@@ -34,8 +34,7 @@ impl World<'_> {
         let mut version = 0;
         let mut attempts = Attempts { world: self, resolution, returned: Vec::new() };
         let context = (&raw mut attempts).cast::<c_void>();
-        let (status, conflicts) =
-            call_reporting!(khonsu_db_transact(db, options, Some(attempt), context, &mut version));
+        let (status, report) = call_reporting!(khonsu_db_transact(db, options, Some(attempt), context, &mut version));
         // SAFETY: owned, and not used again.
         unsafe { khonsu_txn_options_free(options) };
         let Attempts { world, returned, .. } = attempts;
@@ -43,14 +42,14 @@ impl World<'_> {
             return expect(status, Status::InvalidArgument);
         };
         if *last == Status::Ok as i32 {
-            world.ended(LENT, status, version, Some(conflicts));
+            world.ended(LENT, status, version, Some(report.conflicts));
             reached::note("end of khonsu_db_transact", if returned.len() > 1 { "after a rerun" } else { "at once" });
         } else {
             world.counts.rollbacks += 1;
             let known = [Status::Conflict, Status::NotFound, Status::Cancelled, Status::InvalidState];
             let expected = known.into_iter().find(|known| *known as i32 == *last);
             expect(status, expected.unwrap_or(Status::InvalidArgument));
-            assert!(conflicts.is_empty());
+            assert!(report.conflicts.is_empty());
         }
         assert!(status != Status::Conflict || returned.len() == most, "{} runs of {most}", returned.len());
         world.slots[LENT] = None;
@@ -59,30 +58,38 @@ impl World<'_> {
 
 unsafe extern "C" fn attempt(txn: *mut khonsu_txn, context: *mut c_void) -> i32 {
     // SAFETY: the context of `transact`, which is in the call that this one comes from.
-    let Attempts { world, resolution, returned } = unsafe { &mut *context.cast::<Attempts>() };
-    match returned.last() {
-        None => {}
-        // The commit of the run before has failed: it would not be run again else.
-        Some(last) if *last == Status::Ok as i32 => world.ended(LENT, Status::Conflict, 0, None),
-        Some(last) => {
-            assert_eq!(*last, Status::Conflict as i32);
-            world.counts.rollbacks += 1;
+    let attempts = unsafe { &mut *context.cast::<Attempts>() };
+    // A panic must not leave a function that C calls.
+    crate::finish_or_abort(|| attempts.run(txn))
+}
+
+impl Attempts<'_, '_> {
+    fn run(&mut self, txn: *mut khonsu_txn) -> i32 {
+        let Attempts { world, resolution, returned } = self;
+        match returned.last() {
+            None => {}
+            // The commit of the run before has failed: it would not be run again else.
+            Some(last) if *last == Status::Ok as i32 => world.ended(LENT, Status::Conflict, 0, None),
+            Some(last) => {
+                assert_eq!(*last, Status::Conflict as i32);
+                world.counts.rollbacks += 1;
+            }
         }
+        world.counts.retries += u64::from(!returned.is_empty());
+        world.begun(LENT, txn, world.isolation, *resolution, false, world.max_bytes);
+        for _ in 0..world.input.below(8) {
+            world.step();
+        }
+        let result = match world.input.byte() {
+            0..200 => Status::Ok as i32,
+            200..230 => Status::Conflict as i32,
+            230 => Status::NotFound as i32,
+            231 => Status::Cancelled as i32,
+            232 => Status::InvalidState as i32,
+            233 => 12345,
+            _ => Status::Ok as i32,
+        };
+        returned.push(result);
+        result
     }
-    world.counts.retries += u64::from(!returned.is_empty());
-    world.begun(LENT, txn, world.isolation, *resolution, false, world.max_bytes);
-    for _ in 0..world.input.below(8) {
-        world.step();
-    }
-    let result = match world.input.byte() {
-        0..200 => Status::Ok as i32,
-        200..230 => Status::Conflict as i32,
-        230 => Status::NotFound as i32,
-        231 => Status::Cancelled as i32,
-        232 => Status::InvalidState as i32,
-        233 => 12345,
-        _ => Status::Ok as i32,
-    };
-    returned.push(result);
-    result
 }
