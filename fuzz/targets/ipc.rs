@@ -1,6 +1,8 @@
 #![no_main]
 
+use khonsu_fuzz::panics;
+
 libfuzzer_sys::fuzz_target!(
-    init: khonsu_fuzz::hush_panics(),
-    |input: &[u8]| khonsu_fuzz::run_or_abort(khonsu_fuzz::ipc::run, input)
+    init: panics::hush(),
+    |input: &[u8]| panics::finish_or_abort(|| khonsu_fuzz::ipc::run(input))
 );

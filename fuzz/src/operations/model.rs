@@ -361,6 +361,6 @@ impl Transaction {
     /// What the transaction saw of others, in so far as its level protects it.
     pub fn into_seen(self) -> Option<Seen> {
         let (keys, ranges) = (self.seen, self.ranges);
-        (self.isolation == Isolation::Serializable).then(|| Seen { snapshot: self.began.version, keys, ranges })
+        (self.isolation == Isolation::Serializable).then_some(Seen { snapshot: self.began.version, keys, ranges })
     }
 }

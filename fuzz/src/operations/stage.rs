@@ -60,7 +60,7 @@ impl World<'_> {
     /// A stream of some chunks, which may break off.
     pub(super) fn put_stream(&mut self) {
         let (number, key) = (self.slot(), self.key());
-        let schema = self.input.below(2 * SCHEMAS).checked_sub(SCHEMAS).unwrap_or(0);
+        let schema = self.input.below(2 * SCHEMAS).saturating_sub(SCHEMAS);
         let mut whole = Value { schema, rows: Vec::new() };
         let mut batches = Vec::new();
         for _ in 0..self.input.below(4) {

@@ -9,7 +9,7 @@ use khonsu::ffi::txn_options::*;
 
 use super::{LENT, RESOLUTIONS, World, expect};
 use crate::call::{call, call_reporting};
-use crate::reached;
+use crate::{panics, reached};
 
 struct Attempts<'w, 'i> {
     world: &'w mut World<'i>,
@@ -60,7 +60,7 @@ unsafe extern "C" fn attempt(txn: *mut khonsu_txn, context: *mut c_void) -> i32 
     // SAFETY: the context of `transact`, which is in the call that this one comes from.
     let attempts = unsafe { &mut *context.cast::<Attempts>() };
     // A panic must not leave a function that C calls.
-    crate::finish_or_abort(|| attempts.run(txn))
+    panics::finish_or_abort(|| attempts.run(txn))
 }
 
 impl Attempts<'_, '_> {
