@@ -8,5 +8,5 @@ mod input;
 pub mod ipc;
 pub mod operations;
 pub mod panics;
-mod reached;
+pub mod reached;
 pub mod seeds;

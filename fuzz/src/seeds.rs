@@ -1,7 +1,9 @@
-//! Inputs to begin with: bytes at random where any bytes are an input, and good Arrow IPC files.
+//! Inputs to begin with: bytes at random where any bytes are an input, and good Arrow IPC files; and those to keep.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::io::Result;
+use std::path::{Path, PathBuf};
 
 use khonsu::ffi::ipc::*;
 use khonsu::ffi::status::khonsu_status as Status;
@@ -13,7 +15,7 @@ use crate::operations::values::{SCHEMAS, Value, schema};
 const RANDOM_INPUTS: u64 = 500;
 
 /// Writes the inputs of each target into a folder of its name.
-pub fn write(folder: &Path) -> std::io::Result<()> {
+pub fn write(folder: &Path) -> Result<()> {
     for target in ["operations", "import"] {
         fs::create_dir_all(folder.join(target))?;
         for number in 0..RANDOM_INPUTS {
@@ -31,6 +33,34 @@ pub fn write(folder: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Adds to a corpus those inputs of other folders that reach an outcome which nothing in it reaches.
+pub fn complete(target: fn(&[u8]), corpus: &Path, others: &[PathBuf]) -> Result<()> {
+    let mut reached = BTreeSet::new();
+    let mut run = |input: &Path| -> Result<bool> {
+        target(&fs::read(input)?);
+        let before = reached.len();
+        reached.extend(crate::reached::take().into_keys());
+        Ok(reached.len() > before)
+    };
+    for input in files(corpus)? {
+        run(&input)?;
+    }
+    for other in others {
+        for input in files(other)? {
+            if run(&input)? {
+                fs::copy(&input, corpus.join(input.file_name().expect("a file has a name")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
 }
 
 /// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
