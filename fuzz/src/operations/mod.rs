@@ -6,22 +6,21 @@
 //! these the library may refuse.
 
 mod arguments;
+mod end;
 mod graph;
 mod model;
+mod read;
 mod scan;
 mod stage;
 mod transact;
 pub(crate) mod values;
 
-use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
-use std::rc::Rc;
 
 use arrow_array::RecordBatch;
-use khonsu::ffi::arrow::{ArrowArray, ArrowArrayStream, ArrowSchema};
+use khonsu::ffi::arrow::{ArrowArray, ArrowSchema};
 use khonsu::ffi::db::*;
-use khonsu::ffi::error::khonsu_conflict_kind as Kind;
 use khonsu::ffi::options::khonsu_conflict_resolution as Resolution;
 use khonsu::ffi::options::khonsu_isolation as Isolation;
 use khonsu::ffi::options::*;
@@ -30,12 +29,11 @@ use khonsu::ffi::status::khonsu_status as Status;
 use khonsu::ffi::txn::*;
 use khonsu::ffi::txn_options::*;
 
-use crate::bridge::{c_schema, rust_batch, rust_batches, try_rust_batch};
-use crate::call::{Conflict, call, call_plainly, call_reporting};
+use crate::bridge::{c_schema, rust_batch};
+use crate::call::call;
 use crate::input::Input;
-use crate::reached;
 use graph::{Graph, Moment};
-use model::{Cell, Committed, Key, Mismatch, Outcome, Transaction};
+use model::{Committed, Key, Transaction};
 use scan::CursorSlot;
 use values::{SCHEMAS, Value};
 
@@ -137,14 +135,6 @@ fn expect(status: Status, expected: Status) {
 #[track_caller]
 fn expect_one_of(status: Status, expected: &[Status]) {
     assert!(expected.contains(&status), "{status:?} is none of {expected:?}");
-}
-
-fn status_of_read(read: &Result<Option<Value>, Mismatch>) -> Status {
-    match read {
-        Ok(Some(_)) => Status::Ok,
-        Ok(None) => Status::NotFound,
-        Err(Mismatch) => Status::SchemaMismatch,
-    }
 }
 
 impl<'a> World<'a> {
@@ -299,7 +289,7 @@ impl<'a> World<'a> {
         Value { schema, rows: (first..first + count).collect() }
     }
 
-    // ---- begin and end ----
+    // ---- begin ----
 
     fn begin(&mut self) {
         let number = self.input.below(LENT);
@@ -361,250 +351,6 @@ impl<'a> World<'a> {
     /// What a call says whose arguments are good, but whose transaction is not open.
     fn not_open(&self, number: usize) -> Status {
         if self.slots[number].is_none() { Status::InvalidArgument } else { Status::InvalidState }
-    }
-
-    fn commit(&mut self) {
-        let number = self.slot();
-        let quietly = self.input.flag();
-        let (handle, transaction) = self.parts(number);
-        let open = transaction.is_some();
-        let (status, conflicts) = match quietly {
-            true => (call_plainly!(khonsu_txn_commit(handle)), None),
-            false => {
-                let (status, report) = call_reporting!(khonsu_txn_commit(handle));
-                (status, Some(report.conflicts))
-            }
-        };
-        if !open || number == LENT {
-            return expect(status, self.not_open(number));
-        }
-        let mut version = 0;
-        let versioned = call!(khonsu_txn_commit_version(handle, &mut version));
-        expect(versioned, if status == Status::Ok { Status::Ok } else { Status::InvalidState });
-        self.ended(number, status, version, conflicts);
-        expect(call!(khonsu_txn_commit(handle)), Status::InvalidState);
-    }
-
-    /// Holds the outcome of a commit against the reference, and applies it there.
-    fn ended(&mut self, number: usize, status: Status, version: u64, conflicts: Option<Vec<Conflict>>) {
-        let Some(Slot { state, began, .. }) = &mut self.slots[number] else { unreachable!("it has just ended") };
-        let next = if status == Status::Ok { State::Committed(version) } else { State::Ended };
-        let State::Open(transaction) = std::mem::replace(state, next) else { unreachable!("it was open") };
-        let began = *began;
-        let certified = transaction.is_serializable() && !transaction.read_only;
-        let stale = certified && transaction.is_stale(&self.committed);
-        let outcome = transaction.outcome(&self.committed);
-        reached::note(
-            match transaction.isolation {
-                Isolation::Serializable => "commit of a serializable transaction",
-                Isolation::RepeatableRead => "commit at repeatable read",
-                Isolation::ReadCommitted => "commit at read committed",
-            },
-            match (&outcome, stale, status) {
-                (Outcome::Commits(_), false, _) => "must succeed",
-                (Outcome::Commits(_), true, Status::Ok) => "with stale reads succeeds",
-                (Outcome::Commits(_), true, _) => "with stale reads is refused",
-                (Outcome::Fails { mismatch: true, .. }, ..) => "must fail: schemas differ",
-                (Outcome::Fails { .. }, ..) => "must fail: overtaken",
-            },
-        );
-        let overtaken = match (outcome, status) {
-            (Outcome::Commits(changes), Status::Ok) => {
-                self.counts.commits += 1;
-                assert!(version >= transaction.began_version());
-                self.apply(transaction, began, changes, version);
-                return;
-            }
-            (Outcome::Commits(_), _) => {
-                assert!(stale, "{status:?} without a reason: {conflicts:?}");
-                expect(status, Status::Conflict);
-                BTreeSet::new()
-            }
-            (Outcome::Fails { overtaken, mismatch }, _) => {
-                let conflict = !overtaken.is_empty() || stale;
-                match (conflict, mismatch) {
-                    (true, false) => expect(status, Status::Conflict),
-                    (false, _) => expect(status, Status::SchemaMismatch),
-                    (true, true) => expect_one_of(status, &[Status::Conflict, Status::SchemaMismatch]),
-                }
-                overtaken
-            }
-        };
-        match status {
-            Status::Conflict => self.counts.conflicts += 1,
-            _ => self.counts.rollbacks += 1,
-        }
-        if let (Status::Conflict, Some(conflicts)) = (status, conflicts) {
-            assert!(!conflicts.is_empty(), "a conflict says what it is");
-            for conflict in conflicts {
-                const WRITE_WRITE: i32 = Kind::WriteWrite as i32;
-                const READ_WRITE: i32 = Kind::ReadWrite as i32;
-                const PHANTOM: i32 = Kind::Phantom as i32;
-                reached::note(
-                    "conflict of kind",
-                    match conflict.kind {
-                        WRITE_WRITE => "write-write",
-                        READ_WRITE => "read-write",
-                        PHANTOM => "phantom",
-                        other => panic!("kind {other}, but nobody has prepared or reserved anything"),
-                    },
-                );
-                assert!((1..=KHONSU_KEY_MAX_BYTES).contains(&conflict.key.len()));
-                assert!(conflict.version <= self.committed.version);
-                if conflict.kind == WRITE_WRITE {
-                    let cell = self.committed.cells.get(&conflict.key);
-                    assert!(overtaken.contains(&conflict.key), "{conflict:?} is none of {overtaken:?}");
-                    assert_eq!(cell.map(|cell| cell.version), Some(conflict.version));
-                } else {
-                    assert!(stale, "{conflict:?}, but nothing that was read was changed");
-                }
-            }
-        }
-    }
-
-    fn apply(
-        &mut self,
-        transaction: Transaction,
-        began: Moment,
-        changes: std::collections::BTreeMap<Key, Option<Value>>,
-        version: u64,
-    ) {
-        let serializable = transaction.is_serializable();
-        let wrote = !changes.is_empty();
-        let mut changed = Vec::new();
-        if wrote {
-            assert!(version > self.committed.version, "versions grow");
-            self.committed.version = version;
-            let cells = Rc::make_mut(&mut self.committed.cells);
-            for (key, value) in changes {
-                let before = cells.insert(key.clone(), Cell { version, value: value.clone() });
-                // To delete what is not there changes nothing that can be seen.
-                if value.is_some() || before.is_some_and(|before| before.value.is_some()) {
-                    changed.push(key);
-                }
-            }
-        }
-        if wrote || serializable {
-            self.graph.commit(began, transaction.into_seen(), changed, version);
-        }
-    }
-
-    fn rollback(&mut self) {
-        let number = self.slot();
-        let (handle, transaction) = self.parts(number);
-        let open = transaction.is_some();
-        let status = call!(khonsu_txn_rollback(handle));
-        if !open || number == LENT {
-            return expect(status, self.not_open(number));
-        }
-        expect(status, Status::Ok);
-        self.counts.rollbacks += 1;
-        self.slots[number].as_mut().into_iter().for_each(|slot| slot.state = State::Ended);
-        expect(call!(khonsu_txn_commit_version(handle, &mut 0)), Status::InvalidState);
-    }
-
-    fn free(&mut self) {
-        let number = self.input.below(SLOTS);
-        if number == LENT {
-            // SAFETY: it belongs to khonsu_db_transact, for which this does nothing, or is NULL.
-            unsafe { khonsu_txn_free(self.parts(number).0) };
-        } else {
-            self.free_slot(number);
-        }
-    }
-
-    fn free_slot(&mut self, number: usize) {
-        if let Some(mut slot) = self.slots[number].take() {
-            self.counts.rollbacks += u64::from(slot.open().is_some());
-            if let State::Committed(expected) = slot.state {
-                let mut version = 0;
-                expect(call!(khonsu_txn_commit_version(slot.handle, &mut version)), Status::Ok);
-                assert_eq!(version, expected);
-            }
-            // SAFETY: owned, and not used again.
-            unsafe { khonsu_txn_free(slot.handle) };
-        }
-    }
-
-    // ---- point reads ----
-
-    /// What a read of a key must come to.
-    fn read(&mut self, number: usize, key: &KeyArgument) -> (Status, Option<Value>) {
-        if !key.is_good() {
-            return (Status::InvalidArgument, None);
-        }
-        let committed = self.committed.clone();
-        match self.parts(number).1 {
-            Some(transaction) => {
-                let read = transaction.read(&key.bytes, &committed);
-                (status_of_read(&read), read.unwrap_or(None))
-            }
-            None => (self.not_open(number), None),
-        }
-    }
-
-    fn hold(&mut self, found: RecordBatch, expected: RecordBatch) {
-        assert_eq!(found, expected);
-        if self.held.len() < MOST_HELD && self.input.rarely(4) {
-            self.held.push((found, expected));
-        }
-    }
-
-    fn get(&mut self) {
-        let (number, key) = (self.slot(), self.key());
-        let (expected, value) = self.read(number, &key);
-        let (bytes, length) = key.parts();
-        let (mut array, mut schema) = (unreleased_array(), unreleased_schema());
-        let status = call!(khonsu_txn_get(self.parts(number).0, bytes, length, &mut *array, &mut *schema));
-        expect(status, expected);
-        match value {
-            Some(value) => self.hold(rust_batch(take(&mut array), take_schema(&mut schema)), value.batch()),
-            None => assert!(array.release.is_none() && schema.release.is_none()),
-        }
-    }
-
-    fn get_with_schema(&mut self) {
-        let (number, key) = (self.slot(), self.key());
-        let wanted = self.input.below(SCHEMAS);
-        let (expected, value) = self.read(number, &key);
-        let expected = match &value {
-            Some(value) if value.schema != wanted => Status::SchemaMismatch,
-            _ => expected,
-        };
-        let (bytes, length) = key.parts();
-        let mut array = unreleased_array();
-        let schema = self.schemas[wanted];
-        let status = call!(khonsu_txn_get_with_schema(self.parts(number).0, bytes, length, schema, &mut *array));
-        expect(status, expected);
-        match value.filter(|_| status == Status::Ok) {
-            Some(value) => {
-                let found = try_rust_batch(take(&mut array), &values::schema(wanted)).expect("a good array");
-                self.hold(found, value.batch());
-            }
-            None => assert!(array.release.is_none()),
-        }
-    }
-
-    fn get_stream(&mut self) {
-        let (number, key) = (self.slot(), self.key());
-        let (expected, value) = self.read(number, &key);
-        let (bytes, length) = key.parts();
-        let mut stream = ArrowArrayStream::released();
-        expect(call!(khonsu_txn_get_stream(self.parts(number).0, bytes, length, &mut stream)), expected);
-        match value {
-            Some(value) => scan::expect_batches(rust_batches(stream), value.batch()),
-            None => assert!(stream.release.is_none()),
-        }
-    }
-
-    fn exists(&mut self) {
-        let (number, key) = (self.slot(), self.key());
-        let (expected, value) = self.read(number, &key);
-        let expected = if expected == Status::NotFound { Status::Ok } else { expected };
-        let (bytes, length) = key.parts();
-        let mut exists = false;
-        expect(call!(khonsu_txn_exists(self.parts(number).0, bytes, length, &mut exists)), expected);
-        assert_eq!(exists, value.is_some());
     }
 
     // ---- savepoints ----
@@ -696,27 +442,4 @@ impl<'a> World<'a> {
             assert_eq!(found, expected, "what was given out has changed");
         }
     }
-}
-
-/// An out-parameter with something in it that the call must overwrite, and must not release.
-fn unreleased_array() -> std::mem::ManuallyDrop<ArrowArray> {
-    unsafe extern "C" fn release(_: *mut ArrowArray) {
-        panic!("an out-parameter was released");
-    }
-    std::mem::ManuallyDrop::new(ArrowArray { release: Some(release), ..ArrowArray::released() })
-}
-
-fn unreleased_schema() -> std::mem::ManuallyDrop<ArrowSchema> {
-    unsafe extern "C" fn release(_: *mut ArrowSchema) {
-        panic!("an out-parameter was released");
-    }
-    std::mem::ManuallyDrop::new(ArrowSchema { release: Some(release), ..ArrowSchema::released() })
-}
-
-fn take(array: &mut ArrowArray) -> ArrowArray {
-    std::mem::replace(array, ArrowArray::released())
-}
-
-fn take_schema(schema: &mut ArrowSchema) -> ArrowSchema {
-    std::mem::replace(schema, ArrowSchema::released())
 }
