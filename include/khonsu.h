@@ -1301,7 +1301,7 @@ khonsu_status khonsu_txn_delete(struct khonsu_txn *txn, const void *key, size_t 
  * - KHONSU_STATUS_NOT_FOUND: the transaction has staged no write of the key.
  * - KHONSU_STATUS_INVALID_ARGUMENT: txn or key is NULL, key_len is out of range, or conflict_resolution is no
  *   khonsu_conflict_resolution.
- * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, is read-only, or is in use.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * On failure the transaction is unchanged and can go on. Threads: serialized. Since: 0.1
@@ -1546,7 +1546,7 @@ void khonsu_txn_free(struct khonsu_txn *txn);
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or the cursor or the transaction is in use; the cursor
  *   stays where it is.
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows to the next entry whose schema is not that of the
- *   rows there. The cursor is on no entry; the next call goes on behind that one.
+ *   rows there. The cursor is on no entry; the next call tries that one again.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Threads: serialized. Since: 0.1

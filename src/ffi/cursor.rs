@@ -184,7 +184,7 @@ pub(crate) unsafe fn open(
 /// - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or the cursor or the transaction is in use; the cursor
 ///   stays where it is.
 /// - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows to the next entry whose schema is not that of the
-///   rows there. The cursor is on no entry; the next call goes on behind that one.
+///   rows there. The cursor is on no entry; the next call tries that one again.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Threads: serialized. Since: 0.1

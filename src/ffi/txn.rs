@@ -562,7 +562,7 @@ pub unsafe extern "C" fn khonsu_txn_delete(
 /// - KHONSU_STATUS_NOT_FOUND: the transaction has staged no write of the key.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: txn or key is NULL, key_len is out of range, or conflict_resolution is no
 ///   khonsu_conflict_resolution.
-/// - KHONSU_STATUS_INVALID_STATE: the transaction has ended, is read-only, or is in use.
+/// - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// On failure the transaction is unchanged and can go on. Threads: serialized. Since: 0.1

@@ -351,8 +351,8 @@ fn check_sizes(message: &Message<'_>, body: &[u8]) -> Result<(), Failure> {
             continue;
         };
         let possible = compressed.len() as u64 * MAX_COMPRESSION_RATIO;
-        let probe = Vec::<u8>::new().try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX));
-        if size > possible || probe.is_err() {
+        let fits = || Vec::<u8>::new().try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX)).is_ok();
+        if size > possible || !fits() {
             return Err(Failure::corruption(format!(
                 "a buffer of {} bytes cannot hold {size} bytes",
                 compressed.len()
