@@ -1,9 +1,10 @@
 //! Loom's atomics, made to know sequential consistency.
 //!
 //! Loom takes a `SeqCst` operation for an acquire and a release, and would find faults in protocols that rest on the one
-//! order of all such operations. Its fences do have that order. So a `SeqCst` load gets a fence before it, a store one
-//! after it, a read-modify-write both. This is stronger than the language promises where `SeqCst` operations meet weaker
-//! ones, as a fence orders those, too: a fault of that kind would be missed. Everything else is as loom has it.
+//! order of all such operations. Its fences do have that order. So each `SeqCst` load and store gets a fence behind it and
+//! a read-modify-write one on each side, which puts one between any two of them in a thread. Where such operations meet
+//! weaker ones this is stronger than the language promises, as a fence orders those, too: a fault of that kind may be
+//! missed. Everything else is as loom has it.
 
 use super::Ordering;
 
@@ -68,8 +69,9 @@ macro_rules! atomic {
 
             #[track_caller]
             pub fn load(&self, order: Ordering) -> $value {
+                let value = self.0.load(order);
                 fence_if_sequential(order);
-                self.0.load(order)
+                value
             }
 
             #[track_caller]
