@@ -213,31 +213,6 @@ fn savepoints() {
     });
 }
 
-/// What the first found absent was put and deleted again. The tombstone is all by which it can be found out.
-#[test]
-fn the_tombstone_that_convicts_is_kept() {
-    explore(&["0111"], || {
-        let history = History::new(&[("b", 1)]);
-        let mut first = history.begin("1", &serializable());
-        first.get("a");
-        first.put("b", 10);
-        let second = history.run("2", &serializable(), |two| {
-            two.number("b");
-            two.put("a", 20);
-        });
-        let third = history.run("3", &serializable(), |three| three.delete("a"));
-        assert!(second && third, "nobody has committed meanwhile");
-        thread::scope(|scope| {
-            scope.spawn(|| first.commit());
-            scope.spawn(|| {
-                history.database.stats();
-                history.run("4", &serializable(), |four| _ = four.get("b"));
-            });
-        });
-        history.judge(&["1", "2", "3", "4"])
-    });
-}
-
 /// What the first reads is overwritten twice, before its stamp and after it. The version in between is the one by which it
 /// must be found out, and no snapshot sees it: only what a committer announces keeps it from being reclaimed.
 #[test]
