@@ -1,10 +1,10 @@
 //! Versions and keys go while transactions run: nothing goes that one of them can see, and what nobody sees does go.
 
-use khonsu::stm::ConflictResolution;
+use khonsu::stm::{ConflictResolution, IsolationLevel};
 use shuttle::thread;
 
 use crate::explore::explore;
-use crate::history::{History, read_only, resolving, serializable};
+use crate::history::{History, at, read_only, resolving, serializable};
 
 /// Nobody runs any more: what is left is one version of each key that exists.
 fn check_what_is_left(history: &History) {
@@ -173,4 +173,29 @@ fn failed_commits_leave_nothing() {
         check_what_is_left(&history);
         history.judge(&["1", "2"])
     });
+}
+
+/// A key was put and deleted since a writer began, and the tombstone is all by which its write can be found to conflict.
+fn tombstone_that_a_write_meets(isolation: IsolationLevel) -> String {
+    let history = History::new(&[("b", 1)]);
+    let mut first = history.begin("1", &at(isolation));
+    first.put("a", 10);
+    assert!(history.run("2", &serializable(), |two| two.put("a", 20)));
+    assert!(history.run("3", &serializable(), |three| three.delete("a")));
+    thread::scope(|scope| {
+        scope.spawn(|| assert!(!first.commit(), "it has overwritten what it has not seen"));
+        scope.spawn(|| history.database.stats());
+    });
+    check_what_is_left(&history);
+    history.judge(&["1", "2", "3"])
+}
+
+#[test]
+fn a_tombstone_is_kept_for_a_snapshot() {
+    explore(&["011"], || tombstone_that_a_write_meets(IsolationLevel::Serializable));
+}
+
+#[test]
+fn a_tombstone_is_kept_for_a_floor() {
+    explore(&["011"], || tombstone_that_a_write_meets(IsolationLevel::ReadCommitted));
 }

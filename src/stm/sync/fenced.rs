@@ -1,9 +1,10 @@
 //! Loom's atomics, made to know sequential consistency.
 //!
-//! Loom takes a `SeqCst` operation for an acquire and a release, and would find faults in protocols that rest on the one
-//! order of all such operations. Its fences do have that order. So a `SeqCst` load gets a fence before it, a store one
-//! after it, a read-modify-write both. This is stronger than the language promises where `SeqCst` operations meet weaker
-//! ones, as a fence orders those, too: a fault of that kind would be missed. Everything else is as loom has it.
+//! Loom takes a `SeqCst` operation for hardly more than an acquire and a release, and would find faults in protocols that
+//! rest on the one order of all such operations. Its fences do have that order. So here it is just those, and a load or
+//! store gets a fence behind it, a read-modify-write one on each side, which puts one between any two of them in a thread.
+//! Where such operations meet weaker ones this is stronger than the language promises, as a fence orders those, too: a
+//! fault of that kind may be missed. Everything else is as loom has it.
 
 use super::Ordering;
 
@@ -48,6 +49,11 @@ fn fence_if_sequential(order: Ordering) {
     }
 }
 
+/// What is left of an order where fences see to the sequence.
+fn or(order: Ordering, weaker: Ordering) -> Ordering {
+    if order == Ordering::SeqCst { weaker } else { order }
+}
+
 fn between_fences<T>(order: Ordering, operation: impl FnOnce() -> T) -> T {
     fence_if_sequential(order);
     let outcome = operation();
@@ -68,13 +74,14 @@ macro_rules! atomic {
 
             #[track_caller]
             pub fn load(&self, order: Ordering) -> $value {
+                let value = self.0.load(or(order, Ordering::Acquire));
                 fence_if_sequential(order);
-                self.0.load(order)
+                value
             }
 
             #[track_caller]
             pub fn store(&self, value: $value, order: Ordering) {
-                self.0.store(value, order);
+                self.0.store(value, or(order, Ordering::Release));
                 fence_if_sequential(order);
             }
 
@@ -86,7 +93,10 @@ macro_rules! atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                between_fences(success, || self.0.compare_exchange(current, new, success, failure))
+                between_fences(success, || {
+                    let failure = or(failure, Ordering::Acquire);
+                    self.0.compare_exchange(current, new, or(success, Ordering::AcqRel), failure)
+                })
             }
 
             /// Loom's never fails without a reason either.
@@ -104,7 +114,7 @@ macro_rules! atomic {
             $(
                 #[track_caller]
                 pub fn $operation(&self, value: $value, order: Ordering) -> $value {
-                    between_fences(order, || self.0.$operation(value, order))
+                    between_fences(order, || self.0.$operation(value, or(order, Ordering::AcqRel)))
                 }
             )*
         }

@@ -15,11 +15,11 @@ use crate::stm::memory::{Head, Pool, Record, Stack, Version};
 fn items_of_a_stack() {
     explore(3, || {
         let stack = Arc::new(Stack::new());
-        let pushers = [1, 2].map(|number| spawn(&stack, move |stack: &Stack<Number>| stack.push(Number::new(number))));
-        let mut taken = stack.take();
-        let mut found: Vec<u64> = taken.by_ref().take(1).map(|number| number.get()).collect();
-        stack.give_back(taken);
-        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        let pusher = spawn(&stack, |stack: &Stack<Number>| [1, 2].map(|number| stack.push(Number::new(number))));
+        let giver = spawn(&stack, |stack| stack.give_back(stack.take()));
+        let mut found: Vec<u64> = stack.take().map(|number| number.get()).collect();
+        pusher.join().unwrap();
+        giver.join().unwrap();
         found.extend(stack.take().map(|number| number.get()));
         found.sort_unstable();
         assert_eq!(found, [1, 2]);
@@ -61,7 +61,7 @@ impl Context {
 /// A context has one user at a time, who sees what the one before has left.
 #[test]
 fn contexts_of_slots() {
-    explore(3, || {
+    explore(2, || {
         let pool = Pool::<Context, (), u64>::new(());
         let users = [(); 2].map(|()| {
             let pool = Arc::clone(&pool);

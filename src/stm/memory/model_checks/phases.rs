@@ -81,6 +81,28 @@ fn a_certified_commit_is_seen_whole() {
     seen_whole(true);
 }
 
+/// Who completes a commit that it has met under one key sees it under the others, too.
+#[test]
+fn a_helper_sees_all_that_it_has_completed() {
+    explore(1, || {
+        let database = database();
+        database.pinned(|guard| {
+            database.record(b"a", guard);
+            database.record(b"b", guard);
+            let owner = spawn(&database, |database| install(database, &[b"a", b"b"], 7, None));
+            let helper = spawn(&database, |database| {
+                database.pinned(|guard| {
+                    database.read(b"a", database.clock.now(), guard);
+                    let snapshot = database.clock.now();
+                    assert_eq!(database.read(b"a", snapshot, guard), database.read(b"b", snapshot, guard));
+                })
+            });
+            owner.join().unwrap();
+            helper.join().unwrap();
+        });
+    });
+}
+
 /// Several stamp and decide it: it gets one version, which nobody else has, and one decision.
 fn settled_once(with_footprint: bool) {
     explore(3, move || {
