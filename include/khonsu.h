@@ -802,10 +802,10 @@ khonsu_status khonsu_txn_options_set_conflict_resolution(struct khonsu_txn_optio
                                                          struct khonsu_error **error);
 
 /**
- * Sets whether the transaction only reads; it does not by default. A read-only transaction never fails to commit, keeps no
- * track of what it reads, and makes no writer fail whose reads are all up to date. For long reads at serializable: a
- * transaction that wrote nothing and was not declared so is certified at commit like others, seldom to fail, and is
- * kinder to writers that have read what was overwritten since.
+ * Sets whether the transaction only reads; it does not by default. A read-only transaction never fails to commit,
+ * keeps no track of what it reads, and makes no writer fail whose reads are all up to date. For long reads at
+ * serializable: a transaction that wrote nothing and was not declared so is certified at commit like others, seldom to
+ * fail, and is kinder to writers that have read what was overwritten since.
  *
  * @param[in]  options   Not NULL.
  * @param[in]  read_only 1: writes are refused; 0: they are not.
@@ -1504,8 +1504,8 @@ khonsu_status khonsu_txn_rollback(struct khonsu_txn *txn, struct khonsu_error **
 
 /**
  * Gives the version that the commit has: of two commits that wrote, the later has the greater one. Versions order the
- * writes of each key; a serializable transaction that was let through with a stale read comes earlier in the serial order
- * than its version says.
+ * writes of each key; a serializable transaction that was let through with a stale read comes earlier in the serial
+ * order than its version says.
  *
  * @param[in]  txn         Not NULL.
  * @param[out] out_version Not NULL. Written only on KHONSU_STATUS_OK. A transaction that wrote nothing gives the

@@ -8,7 +8,8 @@
 //! - *All or nothing.* The writes of a transaction become visible at one instant, also to a reader of many keys. A
 //!   transaction that fails leaves nothing behind.
 //! - *Nobody waits.* Begin, read, stage and commit take no lock and do not wait for another thread: a thread that stops
-//!   for ever in the midst of its commit does not stop the others, on any key. What they meet of it they finish or undo.
+//!   for ever in the midst of its commit does not stop the others, on any key. What they meet of it they finish or
+//!   undo.
 //! - *Readers are free.* A transaction declared read-only never fails to commit, and never makes a writer fail that has
 //!   read nothing stale.
 //! - *Memory is bounded by what can be seen.* Versions that no live snapshot can see are reclaimed, also those between

@@ -843,8 +843,8 @@ fn starving(level: IsolationLevel, touch: impl Fn(&mut BatchTransaction) -> Resu
         let outcome = database.transact(&options, |transaction| {
             attempts += 1;
             touch(transaction)?;
-            // Until the other one has committed, or was refused to, after what has been read. Both twice: it may have been
-            // underway.
+            // Until the other one has committed, or was refused to, after what has been read. Both twice: it may have
+            // been underway.
             let (written, refused) = (writes.load(Ordering::Acquire), refusals.load(Ordering::Acquire));
             while writes.load(Ordering::Acquire) < written + 2 && refusals.load(Ordering::Acquire) < refused + 2 {
                 std::thread::yield_now();

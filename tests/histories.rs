@@ -1,8 +1,8 @@
 //! Random histories of concurrent transactions, judged by what their isolation levels promise.
 //!
 //! `KHONSU_SEED=N KHONSU_PROFILE=P cargo test --test histories replay -- --ignored` runs a history that failed again,
-//! `KHONSU_BUDGET=10m cargo test --release --test histories soak -- --ignored --nocapture` runs others for that long, and
-//! `export` writes histories for other checkers (see the Makefile for all three).
+//! `KHONSU_BUDGET=10m cargo test --release --test histories soak -- --ignored --nocapture` runs others for that long,
+//! and `export` writes histories for other checkers (see the Makefile for all three).
 
 mod common;
 mod history;

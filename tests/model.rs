@@ -2,8 +2,8 @@
 //! model that predicts every read and the outcome of every commit.
 //!
 //! The reference keeps the whole database once per commit. A write conflicts if its key was committed later than the
-//! transaction last read it, or, unread, began. Serializable transactions are certified by a straightforward form of the
-//! Serial Safety Net: see [`Certification`].
+//! transaction last read it, or, unread, began. Serializable transactions are certified by a straightforward form of
+//! the Serial Safety Net: see [`Certification`].
 
 mod common;
 
@@ -68,7 +68,8 @@ type Snapshot = Rc<BTreeMap<Key, Cell>>;
 struct Certification {
     /// The commits of each key in their order: version, and low watermark of the transaction.
     commits: BTreeMap<Key, Vec<(u64, u64)>>,
-    /// The highest low watermark of the certified readers of a version of a key; version 0 stands for every time that it was absent.
+    /// The highest low watermark of the certified readers of a version of a key; version 0 stands for every time that
+    /// it was absent.
     readers: BTreeMap<(Key, u64), u64>,
     /// Scanned ranges, with the low watermarks of their readers.
     scans: Vec<(Vec<ReadRange>, u64)>,
@@ -77,10 +78,10 @@ struct Certification {
 }
 
 impl Certification {
-    /// The first commit of a key after a snapshot.
-    fn overwriter(&self, key: &[u8], snapshot: u64) -> Option<(u64, u64)> {
-        let commits = self.commits.get(key)?;
-        commits.iter().find(|(version, _)| *version > snapshot).copied()
+    /// The commits of a key after a snapshot: version, and low watermark.
+    fn later(&self, key: &[u8], snapshot: u64) -> &[(u64, u64)] {
+        let commits = self.commits.get(key).map_or(&[][..], Vec::as_slice);
+        &commits[commits.partition_point(|(version, _)| *version <= snapshot)..]
     }
 
     fn leave_reader(&mut self, transaction: &ModelTransaction, stamp: u64) {
@@ -158,8 +159,8 @@ enum Outcome {
         changes: BTreeMap<Key, Option<Vec<u64>>>,
         low: Option<u64>,
     },
-    /// These and no others are reasons for it to fail. Readers of absent keys may be taken for those of others; a failure
-    /// that only this explains is not certain.
+    /// These and no others are reasons for it to fail. Readers of absent keys may be taken for those of others; a
+    /// failure that only this explains is not certain.
     Conflicts {
         reasons: Vec<Conflict>,
         otherwise: Option<Box<Outcome>>,
@@ -243,7 +244,8 @@ impl ModelTransaction {
 
     fn read(&mut self, key: &[u8], newest: &Snapshot, version: u64) -> Option<Vec<u64>> {
         let (snapshot, version) = self.visible(newest, version);
-        // What it has put or deleted itself says nothing about others; but at serializable its write must then stand as read.
+        // What it has put or deleted itself says nothing about others; but at serializable its write must then stand as
+        // read.
         let own = matches!(self.writes.get(key), Some(StagedWrite { what: Staged::Put(_) | Staged::Delete, .. }));
         if own && self.isolation == IsolationLevel::Serializable && self.tracks_reads() {
             self.reads.entry(key.to_vec()).or_insert((version, false));
@@ -326,8 +328,11 @@ impl ModelTransaction {
     fn stale_reads(&self, newest: &Snapshot, certification: &Certification) -> Vec<(Conflict, u64)> {
         let mut stale = Vec::new();
         let mut check = |kind, key: &Key, range| {
-            if let Some((version, low)) = certification.overwriter(key, self.began_version) {
-                stale.push((Conflict { kind, key: key.clone(), range, version }, low));
+            // The first one counts. Reclamation may have left only a later one to be named.
+            let later = certification.later(key, self.began_version);
+            for (version, _) in later {
+                let range: Option<KeyRange> = Option::clone(&range);
+                stale.push((Conflict { kind, key: key.clone(), range, version: *version }, later[0].1));
             }
         };
         for (key, absent) in self.reads_only() {
@@ -711,7 +716,8 @@ fn staged(model: &ModelTransaction, done: Result<(), Error>) -> bool {
 
 // ---- what is tried ----
 
-/// Few keys, so that transactions meet; among them prefixes of each other, the highest bytes, and keys that differ late.
+/// Few keys, so that transactions meet; among them prefixes of each other, the highest bytes, and keys that differ
+/// late.
 fn few_keys() -> Vec<Key> {
     let keys: [&[u8]; 10] = [
         b"a",

@@ -1,4 +1,5 @@
-//! Threads against invariants. Each test runs a fixed number of transactions, so that its length does not depend on luck.
+//! Threads against invariants. Each test runs a fixed number of transactions, so that its length does not depend on
+//! luck.
 
 mod common;
 

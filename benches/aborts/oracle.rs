@@ -1,7 +1,7 @@
 //! The dependency graph of what was committed, asked whether one more transaction would close a cycle in it.
 //!
-//! Adya's direct serialization graph over a fixed set of keys, with an edge from each transaction to all that began after
-//! it had ended. It knows everything and is exact; it is what a certifier can at best come close to.
+//! Adya's direct serialization graph over a fixed set of keys, with an edge from each transaction to all that began
+//! after it had ended. It knows everything and is exact; it is what a certifier can at best come close to.
 
 pub type Key = u32;
 

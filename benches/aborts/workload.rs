@@ -24,8 +24,8 @@ pub struct Workload {
 }
 
 enum Kind {
-    /// Ten operations on keys chosen by a zipf distribution, so many percent of them writes; a write reads its key first or
-    /// does not.
+    /// Ten operations on keys chosen by a zipf distribution, so many percent of them writes; a write reads its key
+    /// first or does not.
     Mixed { writes: u64, reads_first: bool, declared: bool },
     /// The first client scans everything in parts and then updates one key; the others update two.
     LongScan,

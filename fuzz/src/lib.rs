@@ -1,5 +1,5 @@
-//! The fuzzers of khonsu's C API: each takes bytes, turns them into calls, and panics where the library does not do what
-//! its header says. What memory errors there are AddressSanitizer finds. README.md says how they are run.
+//! The fuzzers of khonsu's C API: each takes bytes, turns them into calls, and panics where the library does not do
+//! what its header says. What memory errors there are AddressSanitizer finds. README.md says how they are run.
 
 mod bridge;
 mod call;

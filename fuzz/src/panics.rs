@@ -7,8 +7,8 @@ thread_local! {
     static LAST: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Notes panics instead of printing them: many are Arrow's, and khonsu turns them into statuses. It also takes the place
-/// of libFuzzer's hook, which would make a finding of each of them.
+/// Notes panics instead of printing them: many are Arrow's, and khonsu turns them into statuses. It also takes the
+/// place of libFuzzer's hook, which would make a finding of each of them.
 pub fn hush() {
     set_hook(Box::new(|panic| LAST.set(panic.to_string())));
 }

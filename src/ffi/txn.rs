@@ -848,8 +848,8 @@ pub unsafe extern "C" fn khonsu_txn_rollback(txn: *mut khonsu_txn, error: *mut *
 }
 
 /// Gives the version that the commit has: of two commits that wrote, the later has the greater one. Versions order the
-/// writes of each key; a serializable transaction that was let through with a stale read comes earlier in the serial order
-/// than its version says.
+/// writes of each key; a serializable transaction that was let through with a stale read comes earlier in the serial
+/// order than its version says.
 ///
 /// @param[in]  txn         Not NULL.
 /// @param[out] out_version Not NULL. Written only on KHONSU_STATUS_OK. A transaction that wrote nothing gives the

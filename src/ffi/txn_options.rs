@@ -121,10 +121,10 @@ pub unsafe extern "C" fn khonsu_txn_options_set_conflict_resolution(
     }
 }
 
-/// Sets whether the transaction only reads; it does not by default. A read-only transaction never fails to commit, keeps no
-/// track of what it reads, and makes no writer fail whose reads are all up to date. For long reads at serializable: a
-/// transaction that wrote nothing and was not declared so is certified at commit like others, seldom to fail, and is
-/// kinder to writers that have read what was overwritten since.
+/// Sets whether the transaction only reads; it does not by default. A read-only transaction never fails to commit,
+/// keeps no track of what it reads, and makes no writer fail whose reads are all up to date. For long reads at
+/// serializable: a transaction that wrote nothing and was not declared so is certified at commit like others, seldom to
+/// fail, and is kinder to writers that have read what was overwritten since.
 ///
 /// @param[in]  options   Not NULL.
 /// @param[in]  read_only 1: writes are refused; 0: they are not.

@@ -4,7 +4,8 @@
 //!    committed one and stays it, as nobody else can install above an undecided version; so write-write conflicts are
 //!    found, and resolved, here. A transaction met in its own installation is given some patience and then aborted,
 //!    which makes its owner start over with more patience; one met later is helped to its decision.
-//! 2. *Ready, stamp, certify, decide.* See [`super::dependency_tracker`]. Everyone who is in need of the outcome does it.
+//! 2. *Ready, stamp, certify, decide.* See [`super::dependency_tracker`]. Everyone who is in need of the outcome does
+//!    it.
 //! 3. *Finish.* The owner puts the stamp into its versions, or unlinks them: see [`super::memory::Installation`].
 
 use std::sync::Arc;

@@ -24,7 +24,8 @@ pub enum ConflictResolution {
 /// The kinds of conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConflictKind {
-    /// A key that the transaction writes was committed by another one since it last read it, or, unread, since it began.
+    /// A key that the transaction writes was committed by another one since it last read it, or, unread, since it
+    /// began.
     WriteWrite,
     /// A key that the transaction read was overwritten.
     ReadWrite,

@@ -1,31 +1,33 @@
 //! What serializable transactions depend on, and whether they may commit.
 //!
 //! The Serial Safety Net (Wang, Johnson, Fekete and Pandis, "Efficiently making (almost) any concurrency control
-//! mechanism serializable", VLDB Journal 26, 2017) over snapshot isolation, made strict, and with the finer marks of readers
-//! that its extension has (arXiv 2511.22956). Stamps are commit times. A dependency of a transaction on one with an
-//! earlier stamp, that it comes before it, can only be this: it has read what the other one has overwritten. The *low
-//! watermark* of a transaction is the earliest stamp that is reached from it by such steps back alone, or its own. The
-//! serial order is that of the low watermarks, and among equals the later stamp comes first. All steps back agree with it.
-//! For the others it takes that whoever comes before a transaction has a lower low watermark than it has:
+//! mechanism serializable", VLDB Journal 26, 2017) over snapshot isolation, made strict, and with the finer marks of
+//! readers that its extension has (arXiv 2511.22956). Stamps are commit times. A dependency of a transaction on one
+//! with an earlier stamp, that it comes before it, can only be this: it has read what the other one has overwritten.
+//! The *low watermark* of a transaction is the earliest stamp that is reached from it by such steps back alone, or its
+//! own. The serial order is that of the low watermarks, and among equals the later stamp comes first. All steps back
+//! agree with it. For the others it takes that whoever comes before a transaction has a lower low watermark than it
+//! has:
 //!
 //! - whoever was committed at its snapshot, as that may have been seen, or have ended before it began;
 //! - read-only transactions, of which only the newest snapshot is known, slot by slot;
-//! - who wrote, or read, what it overwrites: each version has its stamp, and certified readers leave their low watermark
-//!   behind ([`super::reader_marks`]) before they commit.
+//! - who wrote, or read, what it overwrites: each version has its stamp, and certified readers leave their low
+//!   watermark behind ([`super::reader_marks`]) before they commit.
 //!
-//! Otherwise it aborts. One that has read nothing stale is its own low watermark, above everything before its stamp, and
-//! commits without a look at any of this. So no writer is aborted that backward validation would let through. What it costs is
-//! linear in what a transaction reads and writes. `docs/correctness.md` has the proof.
+//! Otherwise it aborts. One that has read nothing stale is its own low watermark, above everything before its stamp,
+//! and commits without a look at any of this. So no writer is aborted that backward validation would let through. What
+//! it costs is linear in what a transaction reads and writes. `docs/correctness.md` has the proof.
 //!
 //! Anyone can certify a stamped transaction: all that it is judged by is frozen, or grows only to its disadvantage by
-//! what comes later. The low watermark is the same for all who find it, as each settles what has an earlier stamp first, by
-//! helping. The help goes to ever earlier stamps, so it ends. A reader leaves its mark after it has settled whoever has
-//! overwritten what it read before its stamp; so nobody is aborted for a reader that is later than it.
+//! what comes later. The low watermark is the same for all who find it, as each settles what has an earlier stamp
+//! first, by helping. The help goes to ever earlier stamps, so it ends. A reader leaves its mark after it has settled
+//! whoever has overwritten what it read before its stamp; so nobody is aborted for a reader that is later than it.
 //!
-//! A transaction that comes to its end without a write draws no stamp, and has its place at its snapshot. It leaves that as
-//! its mark first, and then looks for those who overwrote what it read and have a low watermark at or below. Who is
-//! certified later finds the mark; a sequentially consistent fence between the two steps on both sides makes sure that
-//! one of them sees the other. Declared read-only, a transaction is known from its beginning and never certified.
+//! A transaction that comes to its end without a write draws no stamp, and has its place at its snapshot. It leaves
+//! that as its mark first, and then looks for those who overwrote what it read and have a low watermark at or below.
+//! Who is certified later finds the mark; a sequentially consistent fence between the two steps on both sides makes
+//! sure that one of them sees the other. Declared read-only, a transaction is known from its beginning and never
+//! certified.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -103,8 +105,8 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         None
     }
 
-    /// Passes the values that a snapshot sees in a range to `visit`, looking at no more than `most` records. Gives the last
-    /// of them where the range may go on behind it.
+    /// Passes the values that a snapshot sees in a range to `visit`, looking at no more than `most` records. Gives the
+    /// last of them where the range may go on behind it.
     pub fn read_range(
         &self,
         range: &KeyRange,
@@ -170,8 +172,8 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         fail_point!(Decided);
     }
 
-    /// Whether a transaction may commit at its stamp. What follows from a commit is left behind before it says so. If it
-    /// is decided meanwhile, the answer means nothing.
+    /// Whether a transaction may commit at its stamp. What follows from a commit is left behind before it says so. If
+    /// it is decided meanwhile, the answer means nothing.
     fn certify(&self, descriptor: &Descriptor<C>, version: u64) -> bool {
         let Some(footprint) = descriptor.footprint.as_deref() else {
             return true;
@@ -198,7 +200,8 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         true
     }
 
-    /// Whether a transaction with stale reads may have to come after one whose stamp or low watermark is at least `low`.
+    /// Whether a transaction with stale reads may have to come after one whose stamp or low watermark is at least
+    /// `low`.
     fn comes_after(&self, descriptor: &Descriptor<C>, low: u64, version: u64) -> bool {
         self.settle_announced(version - 1);
         // Pairs with the fence in `certify_at_snapshot`; the writes were installed before the stamp was drawn.
@@ -231,8 +234,8 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         reader_marks.scanned_since(&keys, low, self.guard)
     }
 
-    /// Decides all transactions under certification with a stamp up to `limit`, so that the marks that they leave as readers
-    /// are where they belong. In their order: none then has to settle another.
+    /// Decides all transactions under certification with a stamp up to `limit`, so that the marks that they leave as
+    /// readers are where they belong. In their order: none then has to settle another.
     fn settle_announced(&self, limit: u64) {
         let announced = self.pool.presences().filter_map(|presence| presence.announcement.descriptor(self.guard));
         let stamped = announced.filter_map(|descriptor| {

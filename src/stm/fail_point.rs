@@ -2,8 +2,8 @@
 //!
 //! They exist with the feature `fail-points`, which is for khonsu's own tests; without it `fail_point!` is nothing. A
 //! thread has its own hook, which each fail point that the thread comes to is passed to. It is called between two steps
-//! of the algorithm and holds nothing, so it may wait for as long as it likes, and may use databases: while it runs, the
-//! thread has no hook.
+//! of the algorithm and holds nothing, so it may wait for as long as it likes, and may use databases: while it runs,
+//! the thread has no hook.
 
 /// `fail_point!(Name);` passes [`FailPoint::Name`] to this thread's hook.
 #[cfg(feature = "fail-points")]

@@ -153,8 +153,8 @@ impl KeyRange {
         length(&self.start).max(length(&self.end))
     }
 
-    /// A range that holds all keys that the given ones hold, which are ordered by their starts. Its bounds have no more than
-    /// `most` bytes. `None`: there are no ranges.
+    /// A range that holds all keys that the given ones hold, which are ordered by their starts. Its bounds have no more
+    /// than `most` bytes. `None`: there are no ranges.
     pub(crate) fn around(ranges: &[&KeyRange], most: usize) -> Option<Self> {
         let cut = |key: &[u8]| key[..key.len().min(most)].to_vec();
         let start = match &ranges.first()?.start {

@@ -1,9 +1,9 @@
 //! What committed readers leave behind for those who overwrite later what they have read: their low watermark, of which
 //! the highest counts (see [`super::dependency_tracker`]).
 //!
-//! That of a version is kept in the version. An absent key has none: its mark is kept in a table by the key's hash, where
-//! keys that share a place are taken for one. Scanned ranges are kept as they are, the newest of them; those that are
-//! pushed out count as matching everything. All of this errs on the side of finding a reader where there was none.
+//! That of a version is kept in the version. An absent key has none: its mark is kept in a table by the key's hash,
+//! where keys that share a place are taken for one. Scanned ranges are kept as they are, the newest of them; those that
+//! are pushed out count as matching everything. All of this errs on the side of finding a reader where there was none.
 
 use std::array;
 use std::sync::Arc;

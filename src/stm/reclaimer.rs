@@ -1,10 +1,10 @@
 //! Reclamation of what no snapshot can see any more.
 //!
 //! Committers note each record of which they made an older version superfluous, and after every few dozens of such
-//! notes, or many bytes, look at the snapshots and at twice as many noted records as they have noted themselves: so the work
-//! stays in proportion to the writes, and the notes do not pile up. A record whose versions some snapshot still needs
-//! waits until the oldest snapshot has moved; so a long reader costs each key the one version that it can see, not the
-//! key's history.
+//! notes, or many bytes, look at the snapshots and at twice as many noted records as they have noted themselves: so the
+//! work stays in proportion to the writes, and the notes do not pile up. A record whose versions some snapshot still
+//! needs waits until the oldest snapshot has moved; so a long reader costs each key the one version that it can see,
+//! not the key's history.
 
 use crossbeam_epoch::Guard;
 

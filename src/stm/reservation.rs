@@ -1,8 +1,9 @@
 //! Reservations: the way through for transactions that starve.
 //!
-//! A transaction that has lost many times in a row reserves what its last attempt touched. Until the reservation expires,
-//! commits of others that write there fail with a conflict and back off, instead of overtaking it once more. Nobody
-//! waits: a holder that never comes back costs the others its expiry at most. Among holders the oldest goes first.
+//! A transaction that has lost many times in a row reserves what its last attempt touched. Until the reservation
+//! expires, commits of others that write there fail with a conflict and back off, instead of overtaking it once more.
+//! Nobody waits: a holder that never comes back costs the others its expiry at most. Among holders the oldest goes
+//! first.
 
 use std::ops::Bound;
 use std::time::{Duration, Instant};
@@ -13,8 +14,8 @@ use crossbeam_skiplist::base::{Entry, SkipList};
 use super::key::{KeyBytes, KeyRange};
 use super::sync::{AtomicU64, AtomicUsize, Ordering};
 
-/// How long a reservation stands: several times what the attempt took that failed, within bounds. A short transaction is
-/// over in microseconds, but a descheduled thread comes back in milliseconds.
+/// How long a reservation stands: several times what the attempt took that failed, within bounds. A short transaction
+/// is over in microseconds, but a descheduled thread comes back in milliseconds.
 const EXPIRY: Duration = Duration::from_millis(100);
 const LONGEST_EXPIRY: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 4;

@@ -13,8 +13,8 @@ use super::value::Chunk;
 /// Conflicts in a row after which a transaction counts as starving and reserves what it touches.
 const STARVING_AFTER: u32 = 8;
 
-/// The loop around the attempts of one transaction: it begins them, and after a conflict waits for a random time below a
-/// bound that doubles from conflict to conflict, until the attempts or the time are used up. From some number of
+/// The loop around the attempts of one transaction: it begins them, and after a conflict waits for a random time below
+/// a bound that doubles from conflict to conflict, until the attempts or the time are used up. From some number of
 /// conflicts on it reserves what it touches against others, for a short time, so that it gets through.
 ///
 /// For each attempt: [`begin`](RetryPolicy::begin), run, commit or roll back, and after a conflict

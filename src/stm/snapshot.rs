@@ -6,13 +6,13 @@
 //! - Registering first publishes "everything from about now on", then reads the clock, then publishes exactly that
 //!   number. A scan that has missed the first store read the clock, its `bound`, before: so the snapshot is not below
 //!   the bound, and a scan keeps whatever a snapshot from its bound on can see. (All of these are SeqCst.)
-//! - A committer whose reads must be certified at a later version says "everything from my snapshot on" before it can be
-//!   stamped, so that no version between its snapshot and its stamp is taken away from its validation. A scan that has
-//!   missed this has a bound below the stamp, and keeps all versions whose successor is later than the bound.
+//! - A committer whose reads must be certified at a later version says "everything from my snapshot on" before it can
+//!   be stamped, so that no version between its snapshot and its stamp is taken away from its validation. A scan that
+//!   has missed this has a bound below the stamp, and keeps all versions whose successor is later than the bound.
 //!
-//! A transaction at read committed holds no snapshot between its calls, but compares its writes with the version at which it
-//! began: so tombstones later than that must stay, or it would take a deleted key for one that nobody has touched. It
-//! publishes that version as a floor, and widens it to "everything from there on" for the time of a read.
+//! A transaction at read committed holds no snapshot between its calls, but compares its writes with the version at
+//! which it began: so tombstones later than that must stay, or it would take a deleted key for one that nobody has
+//! touched. It publishes that version as a floor, and widens it to "everything from there on" for the time of a read.
 //!
 //! What a scan found stays safe to use for ever, as later snapshots are not below its bound; it only gets less useful.
 

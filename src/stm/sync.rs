@@ -1,8 +1,8 @@
 //! The one place from which the core takes its atomics, so that a model checker can be put in their place.
 //!
 //! With the feature `shuttle` every operation on one of them is a point at which shuttle may go on with another thread;
-//! with the feature `loom` loom plays through the orders of operations and what weak memory adds to them. Without either
-//! they are those of the standard library, and [`foreign`] is nothing.
+//! with the feature `loom` loom plays through the orders of operations and what weak memory adds to them. Without
+//! either they are those of the standard library, and [`foreign`] is nothing.
 
 #[cfg(all(feature = "loom", feature = "shuttle"))]
 compile_error!("one model checker at a time: loom or shuttle");
@@ -53,7 +53,8 @@ pub(crate) use chosen::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, A
 pub(crate) use chosen::thread_local;
 
 /// Calls into crates that the model checker does not see into: it may switch before one. `call` says that one comes,
-/// `publish` that it hands something to other threads, `found` that something was got that way. Otherwise all are nothing.
+/// `publish` that it hands something to other threads, `found` that something was got that way. Otherwise all are
+/// nothing.
 pub(crate) use chosen::foreign;
 
 /// Whether a model checker runs the core: memory layout and patience are other than in earnest then.

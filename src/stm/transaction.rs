@@ -108,7 +108,8 @@ impl<C: Chunk> Transaction<C> {
         self.snapshot
     }
 
-    /// The version by which it was committed: the one of its snapshot if it wrote nothing. `None`: it was not committed.
+    /// The version by which it was committed: the one of its snapshot if it wrote nothing. `None`: it was not
+    /// committed.
     pub fn commit_version(&self) -> Option<u64> {
         self.commit_version
     }
@@ -134,8 +135,8 @@ impl<C: Chunk> Transaction<C> {
         self.get_with(key, |value| value.is_some())
     }
 
-    /// Passes the value of a key, or `None`, to `visit`, which spares counting a reference to it. `visit` must be short:
-    /// meanwhile nothing is freed.
+    /// Passes the value of a key, or `None`, to `visit`, which spares counting a reference to it. `visit` must be
+    /// short: meanwhile nothing is freed.
     ///
     /// # Errors
     /// Those of [`get`](Transaction::get).
@@ -197,8 +198,8 @@ impl<C: Chunk> Transaction<C> {
     /// Makes `value` the value of a key.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end or when it is read-only,
-    /// [`Error::LimitExceeded`] when too many bytes would be staged or held. Nothing is staged then.
+    /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end or when it is
+    /// read-only, [`Error::LimitExceeded`] when too many bytes would be staged or held. Nothing is staged then.
     pub fn put(&mut self, key: &[u8], value: impl Into<Value<C>>) -> Result<(), Error> {
         self.stage(key, Operation::Put(value.into()))
     }
@@ -300,8 +301,8 @@ impl<C: Chunk> Transaction<C> {
         Ok(found)
     }
 
-    /// Passes the keys and values of a range to `visit`, at most `limit` of them, with less work for each than a cursor.
-    /// `visit` must be short: meanwhile nothing is freed.
+    /// Passes the keys and values of a range to `visit`, at most `limit` of them, with less work for each than a
+    /// cursor. `visit` must be short: meanwhile nothing is freed.
     ///
     /// # Errors
     /// Those of [`get`](Transaction::get); some entries may have been visited then.
@@ -367,7 +368,8 @@ impl<C: Chunk> Transaction<C> {
         Ok(self.open()?.parts().0.set.savepoint())
     }
 
-    /// Undoes all writes that were staged since the savepoint, which stays; later savepoints go. What was read counts on.
+    /// Undoes all writes that were staged since the savepoint, which stays; later savepoints go. What was read counts
+    /// on.
     ///
     /// # Errors
     /// [`Error::InvalidState`] after the end, [`Error::InvalidArgument`] for a savepoint that is not open.

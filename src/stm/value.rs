@@ -13,7 +13,8 @@ pub trait Chunk: Clone + Send + Sync + 'static {
     fn rows(&self) -> u64;
     /// Bytes of memory that the chunk holds.
     fn bytes(&self) -> u64;
-    /// Where reading the chunk begins in memory. Readers ask the cache for it some steps ahead, and it may be gone by then.
+    /// Where reading the chunk begins in memory. Readers ask the cache for it some steps ahead, and it may be gone by
+    /// then.
     fn location(&self) -> *const () {
         std::ptr::null()
     }

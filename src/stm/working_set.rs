@@ -186,8 +186,8 @@ impl<C> WorkingSet<C> {
         written.sort_unstable_by(|one, other| entries[*one].key.cmp(&entries[*other].key));
         let mut ranges: Vec<_> = self.ranges.iter().filter(|(range, _)| !range.is_empty()).collect();
         ranges.sort_unstable_by(|(one, _), (other, _)| one.start_order(other));
-        // One pass over both, in the order of the keys. The ranges that have started wait with the newest snapshot on top;
-        // one that has ended is in the way only there.
+        // One pass over both, in the order of the keys. The ranges that have started wait with the newest snapshot on
+        // top; one that has ended is in the way only there.
         let mut started = BinaryHeap::new();
         let mut next = 0;
         for entry in written {

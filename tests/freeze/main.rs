@@ -1,6 +1,6 @@
-//! Threads that are stopped for good in the midst of what they do, at each fail point in turn. The others must go on, on
-//! the same keys and on other ones, at each isolation level, and see nothing but what is consistent. Then those that were
-//! stopped go on, too, and in the end everything is consistent and nothing superfluous is left in memory.
+//! Threads that are stopped for good in the midst of what they do, at each fail point in turn. The others must go on,
+//! on the same keys and on other ones, at each isolation level, and see nothing but what is consistent. Then those that
+//! were stopped go on, too, and in the end everything is consistent and nothing superfluous is left in memory.
 
 #[path = "../common/mod.rs"]
 mod common;

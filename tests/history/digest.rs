@@ -1,4 +1,5 @@
-//! A transaction replayed by itself: what it read of others, what it wrote in the end, and whether it saw its own writes.
+//! A transaction replayed by itself: what it read of others, what it wrote in the end, and whether it saw its own
+//! writes.
 
 use std::collections::BTreeMap;
 

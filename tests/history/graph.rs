@@ -106,9 +106,9 @@ impl Graph {
         Graph::new(self.outgoing.len(), self.edges.iter().copied().filter(|edge| keep(edge)))
     }
 
-    /// Begin and commit of each transaction as nodes of their own, 2n and 2n + 1: what is read is read at begin, what is
-    /// written is written at commit. Without a cycle, every reader has one snapshot: this is snapshot isolation but for
-    /// its rule about writers of one key. Where `snapshot` is false, reads are at some time before the commit.
+    /// Begin and commit of each transaction as nodes of their own, 2n and 2n + 1: what is read is read at begin, what
+    /// is written is written at commit. Without a cycle, every reader has one snapshot: this is snapshot isolation but
+    /// for its rule about writers of one key. Where `snapshot` is false, reads are at some time before the commit.
     pub fn split(&self, snapshot: impl Fn(usize) -> bool) -> Self {
         let (begin, commit) = (|node: usize| 2 * node, |node: usize| 2 * node + 1);
         let spans = (0..self.outgoing.len()).map(|node| Edge {

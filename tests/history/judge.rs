@@ -6,9 +6,9 @@
 //! | repeatable read | those; every cycle in the graph of begins and commits: read skew and long fork, not write skew |
 //! | serializable | every cycle; real time included |
 //!
-//! At every level: lost updates that no strategy allows, lost or invented writes, and a begin that does not see what had
-//! been committed before. Levels mix as in Adya's mixed serialization graph: an antidependency obliges only where its
-//! reader is serializable, the other dependencies oblige everyone, as all levels are at least read committed.
+//! At every level: lost updates that no strategy allows, lost or invented writes, and a begin that does not see what
+//! had been committed before. Levels mix as in Adya's mixed serialization graph: an antidependency obliges only where
+//! its reader is serializable, the other dependencies oblige everyone, as all levels are at least read committed.
 
 use khonsu::stm::IsolationLevel;
 

@@ -1,6 +1,6 @@
 //! The order of versions recovered from lists that only grow, as Elle does (Kingsbury and Alvaro, "Elle: Inferring
-//! Isolation Anomalies from Experimental Observations", VLDB 2020). What a read gives is the whole history of its key, so
-//! no word of the database about its own order is needed: its commit versions are compared with what the lists say.
+//! Isolation Anomalies from Experimental Observations", VLDB 2020). What a read gives is the whole history of its key,
+//! so no word of the database about its own order is needed: its commit versions are compared with what the lists say.
 //!
 //! Everything that a history writes must be appended, and somebody must read every key at the end.
 

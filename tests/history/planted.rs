@@ -1,5 +1,5 @@
-//! The checker checked: each phenomenon planted by hand is found, at the levels that forbid it and at no other, and what
-//! only looks like one is not.
+//! The checker checked: each phenomenon planted by hand is found, at the levels that forbid it and at no other, and
+//! what only looks like one is not.
 
 use khonsu::stm::IsolationLevel::{self, ReadCommitted, RepeatableRead, Serializable};
 use khonsu::stm::{ConflictResolution, Direction};

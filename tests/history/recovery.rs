@@ -1,8 +1,8 @@
 //! The versions of each key, their order and who read them, recovered from the commit versions that the database gave.
 //!
 //! Whether a write was dropped, replaced or put behind another one by its conflict strategy follows from the versions,
-//! too: it met a conflict if the key has a version between the write's *basis* and its commit. The basis is the snapshot
-//! at which the transaction last read the key, or else the one that it began with.
+//! too: it met a conflict if the key has a version between the write's *basis* and its commit. The basis is the
+//! snapshot at which the transaction last read the key, or else the one that it began with.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -126,8 +126,8 @@ fn a_ring_over_a_range_an_absent_key_and_a_point() {
     });
 }
 
-/// The first has read what the second overwrites, the third what the second has written and what the first overwrites. The
-/// first does not meet the third on any key that it has read, only by its mark; and that may not be left yet.
+/// The first has read what the second overwrites, the third what the second has written and what the first overwrites.
+/// The first does not meet the third on any key that it has read, only by its mark; and that may not be left yet.
 #[test]
 fn a_reader_under_certification_that_shares_no_read() {
     explore(&["111", "011", "110"], || {
@@ -237,8 +237,8 @@ fn savepoints() {
     });
 }
 
-/// What the first reads is overwritten twice, before its stamp and after it. The version in between is the one by which it
-/// must be found out, and no snapshot sees it: only what a committer announces keeps it from being reclaimed.
+/// What the first reads is overwritten twice, before its stamp and after it. The version in between is the one by which
+/// it must be found out, and no snapshot sees it: only what a committer announces keeps it from being reclaimed.
 #[test]
 fn the_version_that_convicts_is_kept() {
     explore(&["011"], || {

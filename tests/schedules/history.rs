@@ -1,9 +1,9 @@
 //! Records what transactions did, and judges it.
 //!
-//! - *Snapshots.* What a transaction read, also one that failed, is what the commits up to its snapshot version had left,
-//!   all of them and nothing else.
-//! - *Serializability.* There is an order of the committed transactions, which respects real time, in which one after the
-//!   other they read what they have read and leave what is left. All orders are tried.
+//! - *Snapshots.* What a transaction read, also one that failed, is what the commits up to its snapshot version had
+//!   left, all of them and nothing else.
+//! - *Serializability.* There is an order of the committed transactions, which respects real time, in which one after
+//!   the other they read what they have read and leave what is left. All orders are tried.
 //! - *Versions.* Commit versions are drawn once, and agree with real time.
 
 use std::collections::{BTreeMap, BTreeSet};

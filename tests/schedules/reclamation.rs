@@ -175,7 +175,8 @@ fn failed_commits_leave_nothing() {
     });
 }
 
-/// A key was put and deleted since a writer began, and the tombstone is all by which its write can be found to conflict.
+/// A key was put and deleted since a writer began, and the tombstone is all by which its write can be found to
+/// conflict.
 fn tombstone_that_a_write_meets(isolation: IsolationLevel) -> String {
     let history = History::new(&[("b", 1)]);
     let mut first = history.begin("1", &at(isolation));

@@ -430,9 +430,9 @@ impl Drop for Batch {
     }
 }
 
-/// Releases a producer's array. The producer may be khonsu: a value that was read, changed and put back keeps the value that
-/// it was made from, and so on. Releases that come up during one are done after it, so that such a chain does not take
-/// the stack.
+/// Releases a producer's array. The producer may be khonsu: a value that was read, changed and put back keeps the value
+/// that it was made from, and so on. Releases that come up during one are done after it, so that such a chain does not
+/// take the stack.
 fn release_in_turn(array: ArrowArray) {
     thread_local! {
         /// Arrays to be released, while one is being released.

@@ -77,8 +77,8 @@ pub(crate) struct Descriptor<C> {
 /// A record, and the version that was put on top of it.
 type Installed<C> = (NonNull<Record<C>>, NonNull<Version<C>>);
 
-// SAFETY: it owns no record and no version, and gives access to them as the invariants of the module say; `installed` is
-// written before READY is released and only read after it was acquired.
+// SAFETY: it owns no record and no version, and gives access to them as the invariants of the module say; `installed`
+// is written before READY is released and only read after it was acquired.
 unsafe impl<C: Send + Sync> Send for Descriptor<C> {}
 // SAFETY: as above.
 unsafe impl<C: Send + Sync> Sync for Descriptor<C> {}
@@ -102,8 +102,8 @@ impl<C> Descriptor<C> {
         self.footprint.is_none()
     }
 
-    /// Notes the low watermark, before the commit is published. Whoever certifies finds the same; one that comes so late
-    /// that it does not changes nothing.
+    /// Notes the low watermark, before the commit is published. Whoever certifies finds the same; one that comes so
+    /// late that it does not changes nothing.
     pub fn certified(&self, low: u64) {
         // Relaxed: published by the step to COMMITTED.
         _ = self.low.compare_exchange(0, low, Ordering::Relaxed, Ordering::Relaxed);
@@ -124,8 +124,8 @@ impl<C> Descriptor<C> {
         }
     }
 
-    /// The records that a stamped transaction writes, each with the version that it puts its own on. `None`: it is decided
-    /// already.
+    /// The records that a stamped transaction writes, each with the version that it puts its own on. `None`: it is
+    /// decided already.
     pub fn overwritten<'g>(
         &'g self,
         guard: &'g Guard,
@@ -182,8 +182,8 @@ impl<'g, C: Chunk> Installation<'g, C> {
         })));
         // SAFETY: it is ours until `drop` retires it.
         if !unsafe { descriptor.as_ref() }.certified_by_stamp() {
-            // Release: pairs with the acquire in `Announcement::descriptor`. It comes before READY, and so before the stamp:
-            // whoever has drawn a later one finds it.
+            // Release: pairs with the acquire in `Announcement::descriptor`. It comes before READY, and so before the
+            // stamp: whoever has drawn a later one finds it.
             announcement.0.store(descriptor.as_ptr(), Ordering::Release);
             fail_point!(Announced);
         }
@@ -300,7 +300,8 @@ impl<C: Chunk> Drop for Installation<'_, C> {
             }
         };
         if !descriptor.certified_by_stamp() {
-            // Release: it is decided for everyone who finds it gone. Pairs with the acquire in `Announcement::descriptor`.
+            // Release: it is decided for everyone who finds it gone. Pairs with the acquire in
+            // `Announcement::descriptor`.
             self.announcement.0.store(ptr::null_mut(), Ordering::Release);
             fail_point!(AnnouncementTakenBack);
         }

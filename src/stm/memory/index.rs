@@ -126,7 +126,8 @@ impl<C> HashIndex<C> {
         loop {
             let position = self.search(parent, order, &[], guard);
             bucket.next.store(position.next, Ordering::Relaxed);
-            // AcqRel: release publishes the bucket's fields, for the acquire loads of links; acquire, see `get_or_insert`.
+            // AcqRel: release publishes the bucket's fields, for the acquire loads of links; acquire, see
+            // `get_or_insert`.
             if position.link.compare_exchange(position.next, this, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 break;
             }
@@ -233,8 +234,8 @@ impl<C> HashIndex<C> {
             // SAFETY: it lives: its count is ours, or the index's once it is linked.
             let record = unsafe { &*new };
             record.next.store(position.next, Ordering::Relaxed);
-            // AcqRel: release publishes the record, for the acquire loads of links. Acquire, because the link may have led
-            // to other records of the key since it was loaded, and back to where it does: they must be seen sealed.
+            // AcqRel: release publishes the record, for the acquire loads of links. Acquire, because the link may have
+            // led to other records of the key since it was loaded, and back to where it does: they must be seen sealed.
             let this = new.expose_provenance();
             if position.link.compare_exchange(position.next, this, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 fail_point!(RecordInHashIndex);

@@ -5,19 +5,19 @@
 //! 1. *Pins.* Every guard that is passed in comes from the collector of the database that the data belong to. What was
 //!    reached under a guard stays allocated until that guard ends: memory is freed by the collector only after it was
 //!    unlinked from everything that leads to it.
-//! 2. *Records.* A record is counted ([`RecordRef`]). The hash index owns one count, each node of the order index one, and
-//!    whoever keeps a record beyond a guard one more. An index gives its count back only through the collector, so that
-//!    a record found under a guard has a count above zero for as long as the guard lives, and may be cloned.
-//! 3. *Chains.* Versions are linked newest first, stamps strictly decreasing. Only the head may be undecided or aborted.
-//!    The head changes by compare-and-swap alone. Links below the newest committed version change only under the
-//!    record's `trimming` flag, which is tried and never waited for, so there is one trimmer at a time.
+//! 2. *Records.* A record is counted ([`RecordRef`]). The hash index owns one count, each node of the order index one,
+//!    and whoever keeps a record beyond a guard one more. An index gives its count back only through the collector, so
+//!    that a record found under a guard has a count above zero for as long as the guard lives, and may be cloned.
+//! 3. *Chains.* Versions are linked newest first, stamps strictly decreasing. Only the head may be undecided or
+//!    aborted. The head changes by compare-and-swap alone. Links below the newest committed version change only under
+//!    the record's `trimming` flag, which is tried and never waited for, so there is one trimmer at a time.
 //! 4. *Unlink once, retire once.* Whoever unlinks a version (by the swap of the head that bypasses it, or as the
 //!    trimmer) retires it, and nobody else does.
 //! 5. *Descriptors.* A version's stamp word points to its transaction's descriptor until the transaction is finished by
-//!    its owner, and so does the announcement in the owner's slot where the transaction is certified. The owner retires the
-//!    descriptor after it has taken that back and replaced or unlinked each of these words. It unlinks no version, and
-//!    so retires none, before the transaction is decided: who has seen it undecided under a guard may follow what it
-//!    names.
+//!    its owner, and so does the announcement in the owner's slot where the transaction is certified. The owner retires
+//!    the descriptor after it has taken that back and replaced or unlinked each of these words. It unlinks no version,
+//!    and so retires none, before the transaction is decided: who has seen it undecided under a guard may follow what
+//!    it names.
 //! 6. *Seals.* A sealed record stays sealed and gets no version ever again. It is unlinked from the indexes by
 //!    whoever meets it. A thread that links a record into the order index looks for the seal afterwards; one that seals
 //!    unlinks afterwards; a sequentially consistent fence stands between the two steps on both sides, so that at least

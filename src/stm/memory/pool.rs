@@ -1,4 +1,5 @@
-//! The pool of transaction contexts. A slot holds what one running transaction needs, and what the others see of it. Slots are claimed by one swap, reused by whoever comes next, and freed with the database.
+//! The pool of transaction contexts. A slot holds what one running transaction needs, and what the others see of it.
+//! Slots are claimed by one swap, reused by whoever comes next, and freed with the database.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
@@ -46,8 +47,8 @@ impl<T, C> Default for Slot<T, C> {
     }
 }
 
-// SAFETY: a context is touched only by the thread that has claimed its slot; the claim hands it over (acquire and release
-// of `claimed`). Contexts must be `Send`; the shared part is shared.
+// SAFETY: a context is touched only by the thread that has claimed its slot; the claim hands it over (acquire and
+// release of `claimed`). Contexts must be `Send`; the shared part is shared.
 unsafe impl<T: Send, S: Send + Sync, C: Send + Sync> Sync for Pool<T, S, C> {}
 // SAFETY: as above.
 unsafe impl<T: Send, S: Send, C: Send + Sync> Send for Pool<T, S, C> {}
@@ -92,7 +93,8 @@ impl<T, S, C> Pool<T, S, C> {
     pub fn claim(self: &Arc<Self>, make: impl FnOnce(&S) -> T) -> Claim<T, S, C> {
         loop {
             let len = self.len.load(Ordering::SeqCst);
-            // Nearly always the first: the slot that this thread used last. A longer way is gone once, as the hint follows.
+            // Nearly always the first: the slot that this thread used last. A longer way is gone once, as the hint
+            // follows.
             let start = HINT.with(Cell::get);
             for number in start..start + len {
                 let number = number & (len - 1);
@@ -176,8 +178,8 @@ impl<T, S, C> Drop for Claim<T, S, C> {
 /// A participant of the collector, which may move between threads.
 pub(crate) struct Participant(LocalHandle);
 
-// SAFETY: a local handle is confined to a thread because its cells are not synchronized; ours is used by one thread at a
-// time, handed over with the claim of its slot. Guards made from it are not `Send` and end within a call.
+// SAFETY: a local handle is confined to a thread because its cells are not synchronized; ours is used by one thread at
+// a time, handed over with the claim of its slot. Guards made from it are not `Send` and end within a call.
 unsafe impl Send for Participant {}
 
 impl Participant {

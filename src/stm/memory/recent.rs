@@ -43,8 +43,8 @@ impl<T: Send + Sync + 'static, const LENGTH: usize> Recent<T, LENGTH> {
         loop {
             // SAFETY: it was reached under the guard, and is retired after it was swapped out.
             if let Some(old) = unsafe { old.as_ref() } {
-                // Before the swap, which releases it: who finds the new item here finds this mark later on. Release: pairs
-                // with the acquire in `any_since`, for what this thread has done before.
+                // Before the swap, which releases it: who finds the new item here finds this mark later on. Release:
+                // pairs with the acquire in `any_since`, for what this thread has done before.
                 self.lost.fetch_max(old.stamp, Ordering::Release);
             }
             // AcqRel: publishes the item for `any`; acquire for the one that it may find instead.

@@ -15,8 +15,8 @@ use crate::stm::sync::{self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU
 
 /// One key. It lives from the first write of the key until the deleted key can be seen by nobody.
 ///
-/// It fills one cache line, as a lookup misses the cache once for each line that it touches; hence also the count of its
-/// own in place of an `Arc`'s.
+/// It fills one cache line, as a lookup misses the cache once for each line that it touches; hence also the count of
+/// its own in place of an `Arc`'s.
 #[repr(C, align(64))]
 pub(crate) struct Record<C> {
     /// Link of the hash index, which alone reads and writes it.
@@ -266,8 +266,8 @@ impl<C: Send + Sync + 'static> Record<C> {
     }
 }
 
-/// Takes a version out from between `keeper` and `older`, and retires it then: not before, as who pins later must not find
-/// it any more. The bytes that a newer value shares with it are the newer one's from now on.
+/// Takes a version out from between `keeper` and `older`, and retires it then: not before, as who pins later must not
+/// find it any more. The bytes that a newer value shares with it are the newer one's from now on.
 fn unlink<C: Send + Sync + 'static>(
     version: &Version<C>,
     keeper: &Version<C>,

@@ -22,8 +22,8 @@ pub(crate) struct Version<C> {
     pub(super) charge: AtomicU64,
     /// Whether the value begins with the chunks of the version below it. Written like `older`.
     pub(super) extends_older: AtomicBool,
-    /// The low watermark of the transaction that wrote it, or of the one that wrote the oldest of those that were unlinked
-    /// below it; 0 until the owner has finished or the trimmer has unlinked one.
+    /// The low watermark of the transaction that wrote it, or of the one that wrote the oldest of those that were
+    /// unlinked below it; 0 until the owner has finished or the trimmer has unlinked one.
     low: AtomicU64,
     /// Of those that read this version and were certified.
     pub readers: ReaderMark,

@@ -1,10 +1,10 @@
 //! Loom's atomics, made to know sequential consistency.
 //!
-//! Loom takes a `SeqCst` operation for hardly more than an acquire and a release, and would find faults in protocols that
-//! rest on the one order of all such operations. Its fences do have that order. So here it is just those, and a load or
-//! store gets a fence behind it, a read-modify-write one on each side, which puts one between any two of them in a thread.
-//! Where such operations meet weaker ones this is stronger than the language promises, as a fence orders those, too: a
-//! fault of that kind may be missed. Everything else is as loom has it.
+//! Loom takes a `SeqCst` operation for hardly more than an acquire and a release, and would find faults in protocols
+//! that rest on the one order of all such operations. Its fences do have that order. So here it is just those, and a
+//! load or store gets a fence behind it, a read-modify-write one on each side, which puts one between any two of them
+//! in a thread. Where such operations meet weaker ones this is stronger than the language promises, as a fence orders
+//! those, too: a fault of that kind may be missed. Everything else is as loom has it.
 
 use super::Ordering;
 

@@ -4,8 +4,8 @@ use super::phases::install;
 use super::{Shared, database, explore, spawn};
 use crate::stm::snapshot::SlotWord;
 
-/// The read-only anomaly: the writer comes before somebody whom the reader has seen, and so before the reader, who has not
-/// seen the writer. One of the two must find out.
+/// The read-only anomaly: the writer comes before somebody whom the reader has seen, and so before the reader, who has
+/// not seen the writer. One of the two must find out.
 #[test]
 fn a_late_reader_and_a_stale_writer() {
     explore(2, || {

@@ -2,9 +2,9 @@
 //!
 //! Each model is a few threads of a few steps, of which loom tries all orders (where a bound is given: all with so many
 //! preemptions), and in each all that weak memory lets a load see. The code is the shipped one, with loom's atomics in
-//! place of the standard library's. crossbeam-skiplist and crossbeam-epoch are the real ones: a call is one step, seen by
-//! all at once, and gives loom no order between threads, so what holds here does not rest on one. Nothing is freed before
-//! the threads have ended.
+//! place of the standard library's. crossbeam-skiplist and crossbeam-epoch are the real ones: a call is one step, seen
+//! by all at once, and gives loom no order between threads, so what holds here does not rest on one. Nothing is freed
+//! before the threads have ended.
 
 mod handover;
 mod marks;
@@ -27,8 +27,8 @@ use crate::stm::options::Options;
 use crate::stm::sync::foreign;
 use crate::stm::value::{Chunk, Value};
 
-/// A chunk in plain memory: loom complains of who reads it and has not synchronized with who wrote it, or frees it and has
-/// not synchronized with who read it.
+/// A chunk in plain memory: loom complains of who reads it and has not synchronized with who wrote it, or frees it and
+/// has not synchronized with who read it.
 struct Number(UnsafeCell<u64>);
 
 // SAFETY: that no write is concurrent with anything is what loom checks.
