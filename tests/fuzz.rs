@@ -15,6 +15,7 @@ mod input;
 mod ipc;
 #[path = "../fuzz/src/operations/mod.rs"]
 mod operations;
+// To hush panics is for libFuzzer's programs alone.
 #[allow(dead_code)]
 #[path = "../fuzz/src/panics.rs"]
 mod panics;

@@ -8,7 +8,8 @@
 //!   the bound, and a scan keeps whatever a snapshot from its bound on can see. (All of these are SeqCst.)
 //! - A committer whose reads must be certified at a later version says "everything from my snapshot on" before it can
 //!   be stamped, so that no version between its snapshot and its stamp is taken away from its validation. A scan that
-//!   has missed this has a bound below the stamp, and keeps all versions whose successor is later than the bound.
+//!   has missed this has a bound below the stamp, and keeps all versions whose successor is later than the bound. One
+//!   that commits without a write says the same before it reads the clock up to which it looks for overwriters.
 //!
 //! A transaction at read committed holds no snapshot between its calls, but compares its writes with the version at
 //! which it began: so tombstones later than that must stay, or it would take a deleted key for one that nobody has

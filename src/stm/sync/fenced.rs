@@ -65,6 +65,7 @@ macro_rules! atomic {
     ($name:ident $(<$parameter:ident>)?, $value:ty, $($operation:ident)*) => {
         pub struct $name $(<$parameter>)? (loom::sync::atomic::$name $(<$parameter>)?);
 
+        // The core may not ask for all operations of each type at any one time.
         #[allow(dead_code)]
         impl $(<$parameter>)? $name $(<$parameter>)? {
             #[track_caller]
