@@ -7,6 +7,8 @@
 //! `cargo bench --bench aborts -- [--quick] [--out FILE]`
 
 mod oracle;
+#[path = "../../tests/common/random.rs"]
+mod random;
 mod workload;
 
 use std::fmt::Write as _;
@@ -16,7 +18,8 @@ use khonsu::stm::{
 };
 
 use oracle::{Attempt, Oracle};
-use workload::{Operation, Random, Workload, key_bytes};
+use random::Random;
+use workload::{Operation, Workload, key_bytes};
 
 #[derive(Clone, Copy)]
 struct Nothing;

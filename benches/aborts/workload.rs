@@ -5,6 +5,7 @@ use std::ops::Bound;
 use khonsu::stm::KeyRange;
 
 use crate::oracle::Key;
+use crate::random::Random;
 
 #[derive(Clone, Copy)]
 pub enum Operation {
@@ -110,21 +111,4 @@ pub fn key_bytes(key: Key) -> [u8; 4] {
 
 pub fn key_range(from: Key, to: Key) -> KeyRange {
     KeyRange::new(Bound::Included(key_bytes(from).to_vec()), Bound::Excluded(key_bytes(to).to_vec()))
-}
-
-/// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
 }

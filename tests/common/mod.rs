@@ -1,7 +1,8 @@
 //! What the tests of the core share. Each of them is a crate of its own and uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod counted;
+mod random;
 
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use khonsu::stm::{
     Chunk, Conflict, ConflictKind, ConflictResolution, Direction, Error, IsolationLevel, KeyRange, Options,
     Transaction, TransactionManager, TransactionOptions, Value,
 };
+
+pub use random::Random;
 
 pub const LEVELS: [IsolationLevel; 3] =
     [IsolationLevel::ReadCommitted, IsolationLevel::RepeatableRead, IsolationLevel::Serializable];
@@ -194,25 +197,4 @@ pub fn only(value: &Value<Numbers>) -> u64 {
     let chunk = value.single().expect("one chunk");
     assert_eq!(chunk.0.len(), 1);
     chunk.0[0]
-}
-
-/// SplitMix64: small, seeded, good enough to choose by (Steele, Lea, Flood, OOPSLA 2014).
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }
