@@ -158,6 +158,10 @@ enum khonsu_status
      */
     KHONSU_STATUS_CORRUPTION = 301,
     /**
+     * The stored database is open already, in this process or another one.
+     */
+    KHONSU_STATUS_LOCKED = 302,
+    /**
      * A defect in khonsu: it panicked, and the panic stopped at this call. Please report it.
      */
     KHONSU_STATUS_PANIC = 900,

@@ -47,3 +47,4 @@
 
 pub mod ffi;
 pub mod stm;
+pub mod storage;

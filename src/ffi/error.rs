@@ -94,6 +94,9 @@ impl From<stm::Error> for Failure {
             stm::Error::LimitExceeded(text) => Self::limit_exceeded(text),
             stm::Error::Timeout(text) => Self::new(khonsu_status::Timeout, text),
             stm::Error::Cancelled(text) => Self::new(khonsu_status::Cancelled, text),
+            stm::Error::Storage(text) => Self::storage(text),
+            stm::Error::Corruption(text) => Self::corruption(text),
+            stm::Error::Locked(text) => Self::new(khonsu_status::Locked, text),
         }
     }
 }

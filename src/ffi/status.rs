@@ -34,12 +34,14 @@ pub enum khonsu_status {
     Storage = 300,
     /// Stored data are damaged.
     Corruption = 301,
+    /// The stored database is open already, in this process or another one.
+    Locked = 302,
     /// A defect in khonsu: it panicked, and the panic stopped at this call. Please report it.
     Panic = 900,
 }
 
 impl khonsu_status {
-    const ALL: [khonsu_status; 12] = [
+    const ALL: [khonsu_status; 13] = [
         khonsu_status::Ok,
         khonsu_status::NotFound,
         khonsu_status::Conflict,
@@ -51,6 +53,7 @@ impl khonsu_status {
         khonsu_status::LimitExceeded,
         khonsu_status::Storage,
         khonsu_status::Corruption,
+        khonsu_status::Locked,
         khonsu_status::Panic,
     ];
 
@@ -73,6 +76,7 @@ impl khonsu_status {
             khonsu_status::LimitExceeded => c"LIMIT_EXCEEDED",
             khonsu_status::Storage => c"STORAGE",
             khonsu_status::Corruption => c"CORRUPTION",
+            khonsu_status::Locked => c"LOCKED",
             khonsu_status::Panic => c"PANIC",
         }
     }

@@ -22,6 +22,12 @@ pub enum Error {
     Timeout(String),
     /// The body of a rerun transaction gave up.
     Cancelled(String),
+    /// Stored data could not be read or written; the text has the cause.
+    Storage(String),
+    /// Stored data are damaged; the text has the place.
+    Corruption(String),
+    /// The stored database is open already, here or in another process.
+    Locked(String),
 }
 
 impl fmt::Display for Error {
@@ -36,7 +42,10 @@ impl fmt::Display for Error {
             | Error::SchemaMismatch(text)
             | Error::LimitExceeded(text)
             | Error::Timeout(text)
-            | Error::Cancelled(text) => formatter.write_str(text),
+            | Error::Cancelled(text)
+            | Error::Storage(text)
+            | Error::Corruption(text)
+            | Error::Locked(text) => formatter.write_str(text),
             Error::InvalidState(text) => formatter.write_str(text),
         }
     }

@@ -5,6 +5,7 @@ mod fail_point;
 
 mod clock;
 mod commit;
+mod commit_log;
 mod conflict;
 mod cursor;
 mod database;
@@ -26,13 +27,14 @@ mod txn_buffer;
 mod value;
 mod working_set;
 
+pub use commit_log::{AppendError, Change, CommitLog, LoggedCommit, Mutation, Prepared};
 pub use conflict::{Conflict, ConflictKind, ConflictResolution};
 pub use cursor::Cursor;
 pub use error::Error;
 #[cfg(feature = "fail-points")]
 pub use fail_point::FailPoint;
 pub use key::{KEY_MAX_BYTES, KeyRange};
-pub use options::{Direction, IsolationLevel, Options, TransactionOptions};
+pub use options::{Direction, Durability, IsolationLevel, Options, TransactionOptions};
 pub use retry::RetryPolicy;
 pub use transaction::{ScannedEntry, Transaction};
 pub use transaction_manager::{Stats, TransactionManager};

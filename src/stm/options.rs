@@ -17,6 +17,21 @@ pub enum IsolationLevel {
     Serializable,
 }
 
+/// What a commit has survived when it returns. A database in memory has none to offer.
+///
+/// Whatever is asked for, what a crash leaves is what some first commits came to: none is missing before one that is
+/// there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Durability {
+    /// Nothing yet: it is on its way.
+    None,
+    /// The end of the process: the operating system has it.
+    Buffered,
+    /// The loss of power: it is on the disk.
+    #[default]
+    Synced,
+}
+
 /// How a database is opened.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -24,6 +39,8 @@ pub struct Options {
     pub isolation: IsolationLevel,
     /// Resolution of write-write conflicts for transactions that do not choose their own.
     pub conflict_resolution: ConflictResolution,
+    /// Durability of transactions that do not choose their own, where the database is stored.
+    pub durability: Durability,
     /// Most bytes that one transaction may have staged; `None`: no limit.
     pub max_transaction_bytes: Option<u64>,
     /// Most bytes that all versions together may hold before staging fails; `None`: no limit.
@@ -38,6 +55,8 @@ pub struct TransactionOptions {
     pub isolation: Option<IsolationLevel>,
     /// Resolution of write-write conflicts; `None`: the database's.
     pub conflict_resolution: Option<ConflictResolution>,
+    /// Durability; `None`: the database's.
+    pub durability: Option<Durability>,
     /// Whether writes are refused. A read-only transaction never fails to commit and costs writers nothing.
     pub read_only: bool,
     /// Most bytes that it may have staged; `None`: the database's limit.
@@ -57,6 +76,7 @@ impl Default for TransactionOptions {
         TransactionOptions {
             isolation: None,
             conflict_resolution: None,
+            durability: None,
             read_only: false,
             max_bytes: None,
             max_attempts: None,

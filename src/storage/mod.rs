@@ -1,0 +1,118 @@
+//! Where a database is stored, when it is: the trait of all storages, and the ones that come with khonsu.
+//!
+//! A storage knows nothing of transactions. It gets commits that are decided, each as one batch of mutations, in the
+//! order of their versions, and gives back what they came to when the database is opened again.
+
+mod chunk;
+
+use arrow_array::RecordBatch;
+
+use crate::stm::{Durability, Error};
+
+pub use chunk::ArrowChunk;
+
+/// What becomes of a key. Chunks are in their order, at least one, and of one schema.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The chunks are the key's value.
+    Put(Vec<RecordBatch>),
+    /// The chunks go after those that the key has, if it has any.
+    Append(Vec<RecordBatch>),
+    /// The key has no value any more.
+    Delete,
+}
+
+/// A key, and what a commit does to it. No two of a commit have the same key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mutation {
+    /// The key, 1 to 65,536 bytes.
+    pub key: Vec<u8>,
+    /// What becomes of it.
+    pub change: Change,
+}
+
+/// A commit that is to be stored.
+pub struct Commit<'a, P> {
+    /// Later than that of every commit before it; not the next number, as some are never used.
+    pub version: u64,
+    /// What [`Storage::prepare`] made of its mutations.
+    pub prepared: &'a P,
+}
+
+/// A key with its value, as it is loaded and as it goes into a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredValue {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The commit that wrote it last.
+    pub version: u64,
+    /// Its rows: one chunk or more, all of one schema.
+    pub chunks: Vec<RecordBatch>,
+}
+
+/// How far [`Storage::apply`] came: the first `applied` commits are stored, the one behind them is what failed, and the
+/// others were not tried.
+#[derive(Debug)]
+pub struct ApplyError {
+    /// Commits that were stored.
+    pub applied: usize,
+    /// Why the next one was not.
+    pub cause: Error,
+}
+
+/// What all keys are at one version.
+pub trait Snapshot {
+    /// That version.
+    fn version(&self) -> u64;
+
+    /// Passes all keys to `visit`, in ascending order.
+    ///
+    /// # Errors
+    /// That of `visit`, which ends the walk, and whatever else is in the way.
+    fn visit(&mut self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error>;
+}
+
+/// Keeps what commits came to. All its errors are [`Error::Storage`] or [`Error::Corruption`].
+pub trait Storage: Send + Sync + 'static {
+    /// The mutations of a commit in the form in which they are stored.
+    type Prepared: Send + Sync + 'static;
+
+    /// Passes each stored key once to `visit`, in any order, and gives the version of the newest commit; 0 for none.
+    /// It is called once, before everything else.
+    ///
+    /// # Errors
+    /// Whatever is in the way, damaged data above all; and those of `visit`.
+    fn load(&self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<u64, Error>;
+
+    /// Encodes the mutations of a commit. Any number of threads call it, and what it makes may be dropped unused.
+    ///
+    /// # Errors
+    /// Whatever is in the way; only that commit fails.
+    fn prepare(&self, mutations: Vec<Mutation>) -> Result<Self::Prepared, Error>;
+
+    /// Stores commits, each whole or not at all, in the order in which they come. There is one call at a time.
+    /// `durability` is what they have to survive when it returns; all commits before them have to survive it, too.
+    ///
+    /// # Errors
+    /// Of the first commit that is not stored. It is not there after a restart either.
+    fn apply(&self, commits: &[Commit<'_, Self::Prepared>], durability: Durability) -> Result<(), ApplyError>;
+
+    /// Puts everything that was stored on the disk. It does not run beside [`apply`](Storage::apply).
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn sync(&self) -> Result<(), Error>;
+
+    /// Puts the snapshot in the place of all commits up to its version, so that what is stored does not grow with
+    /// their number. It may run beside the other calls.
+    ///
+    /// # Errors
+    /// Whatever is in the way; nothing is lost then.
+    fn checkpoint(&self, snapshot: &mut dyn Snapshot) -> Result<(), Error>;
+
+    /// Stores what is on its way. It is the last call.
+    ///
+    /// # Errors
+    /// Whatever is in the way.
+    fn close(&self) -> Result<(), Error>;
+}
