@@ -1,6 +1,7 @@
 //! What all transactions of a database share.
 
 use super::clock::Clock;
+use super::group_commit::GroupCommit;
 use super::memory::{Participant, Pool};
 use super::meters::Meters;
 use super::options::Options;
@@ -20,6 +21,8 @@ pub(crate) struct Database<C: Send + Sync + 'static> {
     pub reclaimer: Reclaimer<C>,
     pub reservations: Reservations,
     pub meters: Meters,
+    /// `None`: the database is in memory only.
+    pub group_commit: Option<GroupCommit<C>>,
 }
 
 /// What one running transaction has for itself, reused by the next.
@@ -46,6 +49,7 @@ impl<C: Send + Sync + 'static> Database<C> {
             reservations: Reservations::new(buffer.collector()),
             buffer,
             meters: Meters::default(),
+            group_commit: None,
         }
     }
 

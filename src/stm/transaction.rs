@@ -12,7 +12,7 @@ use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
 use super::key::{KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
-use super::options::{Direction, IsolationLevel, TransactionOptions};
+use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
 use super::snapshot::SlotWord;
 use super::sync::Ordering;
 use super::sync::uncontended::AtomicU64;
@@ -43,6 +43,7 @@ pub struct Transaction<C: Chunk> {
 struct Settings {
     isolation: IsolationLevel,
     conflict_resolution: ConflictResolution,
+    durability: Durability,
     read_only: bool,
     max_bytes: Option<u64>,
     /// Of a transaction that starves, and when it began: see [`super::reservation`].
@@ -78,6 +79,7 @@ impl<C: Chunk> Transaction<C> {
         let settings = Settings {
             isolation: options.isolation.unwrap_or(defaults.isolation),
             conflict_resolution: options.conflict_resolution.unwrap_or(defaults.conflict_resolution),
+            durability: options.durability.unwrap_or(defaults.durability),
             read_only: options.read_only,
             max_bytes: options.max_bytes.or(defaults.max_transaction_bytes),
             priority: priority.map(|priority| (priority, Instant::now())),
@@ -389,7 +391,8 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// [`Error::Conflict`] when others have committed what it cannot be ordered with, [`Error::SchemaMismatch`] when
-    /// appended rows do not fit, [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
+    /// appended rows do not fit, [`Error::Storage`] when a database that is stored cannot store it,
+    /// [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
     pub fn commit(&mut self) -> Result<u64, Error> {
         let mut open = self.open.take().ok_or(ENDED)?;
         let (context, pool, presence) = open.0.parts();
@@ -481,7 +484,8 @@ impl Settings {
                 (_, None) => Ok(snapshot),
                 (_, footprint) => {
                     let guard = context.participant.pin();
-                    Committer { pool, guard: &guard, presence, snapshot }.commit_at_snapshot(footprint.as_ref())
+                    Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
+                        .commit_at_snapshot(footprint.as_ref())
                 }
             };
         }
@@ -514,7 +518,8 @@ impl Settings {
             }
         }));
 
-        let committed = Committer { pool, guard: &guard, presence, snapshot }.commit(&writes, footprint);
+        let committed = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
+            .commit(&writes, footprint);
         presence.word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);

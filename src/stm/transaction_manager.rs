@@ -1,12 +1,14 @@
 //! The database: begins transactions, reruns them, and tells how it is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::conflict::ConflictKind;
 use super::database::{Database, DatabasePool};
+use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
 use super::memory::Pool;
 use super::options::{Options, TransactionOptions};
+use super::restore::Restore;
 use super::retry::RetryPolicy;
 use super::transaction::{Open, Transaction};
 use super::value::Chunk;
@@ -20,6 +22,18 @@ pub struct TransactionManager<C: Chunk> {
 impl<C: Chunk> Clone for TransactionManager<C> {
     fn clone(&self) -> Self {
         TransactionManager { pool: Arc::clone(&self.pool) }
+    }
+}
+
+/// A handle that does not keep the database.
+pub struct WeakTransactionManager<C: Chunk> {
+    pool: Weak<DatabasePool<C>>,
+}
+
+impl<C: Chunk> WeakTransactionManager<C> {
+    /// A handle that does, if the database is still there.
+    pub fn upgrade(&self) -> Option<TransactionManager<C>> {
+        self.pool.upgrade().map(TransactionManager::over)
     }
 }
 
@@ -59,6 +73,32 @@ impl<C: Chunk> TransactionManager<C> {
     /// Opens an empty database in memory.
     pub fn new(options: Options) -> Self {
         TransactionManager { pool: Pool::new(Database::new(options)) }
+    }
+
+    /// Takes up a stored database.
+    pub fn restore(options: Options) -> Restore<C> {
+        Restore::new(options)
+    }
+
+    pub(super) fn over(pool: Arc<DatabasePool<C>>) -> Self {
+        TransactionManager { pool }
+    }
+
+    /// A handle that does not keep the database.
+    pub fn downgrade(&self) -> WeakTransactionManager<C> {
+        WeakTransactionManager { pool: Arc::downgrade(&self.pool) }
+    }
+
+    /// Puts everything that has been committed on the disk, whatever its durability. Without effect in memory.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], and what is said of the log's other errors.
+    pub fn sync(&self) -> Result<(), Error> {
+        let mut open = Open::new(&self.pool);
+        let (context, pool, _) = open.parts();
+        let guard = context.participant.pin();
+        let tracker = DependencyTracker { pool, guard: &guard };
+        pool.shared().group_commit.as_ref().map_or(Ok(()), |group_commit| group_commit.sync(&tracker))
     }
 
     /// What it was opened with.

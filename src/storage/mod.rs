@@ -4,12 +4,16 @@
 //! order of their versions, and gives back what they came to when the database is opened again.
 
 mod chunk;
+mod log;
+mod open;
+mod snapshot;
 
 use arrow_array::RecordBatch;
 
 use crate::stm::{Durability, Error};
 
 pub use chunk::ArrowChunk;
+pub use open::{StoredDatabase, open};
 
 /// What becomes of a key. Chunks are in their order, at least one, and of one schema.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +48,7 @@ pub struct Commit<'a, P> {
 pub struct StoredValue {
     /// The key.
     pub key: Vec<u8>,
-    /// The commit that wrote it last.
+    /// The commit that wrote it last, or the checkpoint that it comes from, which is later.
     pub version: u64,
     /// Its rows: one chunk or more, all of one schema.
     pub chunks: Vec<RecordBatch>,
