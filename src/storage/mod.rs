@@ -4,12 +4,14 @@
 //! order of their versions, and gives back what they came to when the database is opened again.
 
 mod chunk;
+mod durable;
 
 use arrow_array::RecordBatch;
 
 use crate::stm::{Durability, Error};
 
 pub use chunk::ArrowChunk;
+pub use durable::{DurableOptions, DurableStorage, Prepared, Progress};
 
 /// What becomes of a key. Chunks are in their order, at least one, and of one schema.
 #[derive(Debug, Clone, PartialEq)]
