@@ -4,6 +4,7 @@
 //! order of their versions, and gives back what they came to when the database is opened again.
 
 mod chunk;
+mod durable;
 mod log;
 mod open;
 mod snapshot;
@@ -13,6 +14,7 @@ use arrow_array::RecordBatch;
 use crate::stm::{Durability, Error};
 
 pub use chunk::ArrowChunk;
+pub use durable::{DurableOptions, DurableStorage, Prepared, Progress};
 pub use open::{StoredDatabase, open};
 
 /// What becomes of a key. Chunks are in their order, at least one, and of one schema.
