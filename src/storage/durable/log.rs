@@ -253,7 +253,8 @@ impl Log {
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// Whether anything can be written.
+    pub(super) fn check(&self) -> Result<(), Error> {
         match &self.poison {
             Some(cause) => Err(Error::Storage(format!("nothing is written any more since this failed: {cause}"))),
             None => Ok(()),

@@ -1,5 +1,6 @@
 //! The storage that comes with khonsu: a log of commits and checkpoints of all keys, in one directory.
 
+mod checkpoint;
 mod commit;
 mod file;
 mod format;
@@ -10,12 +11,14 @@ mod log;
 mod replay;
 mod segment;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use commit::Prepared;
 
+use self::checkpoint::Checkpoint;
 use self::file::File;
 use self::format::Contents;
 use self::load::{Meter, Overlay};
@@ -54,6 +57,8 @@ pub struct DurableStorage {
     folder: PathBuf,
     segment_bytes: u64,
     state: Mutex<State>,
+    /// Held for the time of a checkpoint.
+    checkpointing: Mutex<()>,
     /// The last field, as its end opens the directory for others.
     _lock: File,
 }
@@ -62,7 +67,8 @@ enum State {
     Opened(Option<Progress>),
     Loaded {
         log: Box<Log>,
-        checkpoint_bytes: u64,
+        /// The newest one; of version 0 where there is none.
+        checkpoint: Checkpoint,
     },
     /// Why nothing can be stored: it could not be loaded, or is closed.
     Ended(&'static str),
@@ -99,13 +105,19 @@ impl DurableStorage {
     pub fn open(folder: &Path, options: DurableOptions) -> Result<DurableStorage, Error> {
         let lock = format::open(folder)?;
         let state = Mutex::new(State::Opened(options.progress));
-        Ok(DurableStorage { folder: folder.to_path_buf(), segment_bytes: options.segment_bytes, state, _lock: lock })
+        Ok(DurableStorage {
+            folder: folder.to_path_buf(),
+            segment_bytes: options.segment_bytes,
+            state,
+            checkpointing: Mutex::new(()),
+            _lock: lock,
+        })
     }
 
     /// Bytes of the log, and of the checkpoint that it goes on from; both 0 before it was loaded.
     pub fn stored_bytes(&self) -> (u64, u64) {
         match &*self.lock() {
-            State::Loaded { log, checkpoint_bytes } => (log.bytes(), *checkpoint_bytes),
+            State::Loaded { log, checkpoint } => (log.bytes(), checkpoint.bytes),
             State::Opened(_) | State::Ended(_) => (0, 0),
         }
     }
@@ -113,6 +125,18 @@ impl DurableStorage {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nobody panics with the lock but callbacks of `load`, which leaves an ended state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remove_checkpoints_before(&self, version: u64) -> Result<(), Error> {
+        let checkpoints = Contents::of(&self.folder)?.checkpoints;
+        for old in checkpoints.into_iter().filter(|old| *old < version) {
+            // Under another name first: what is left of it after a crash must not be taken for a checkpoint.
+            let path = format::checkpoint_path(&self.folder, old);
+            let unfinished = format::temporary(&path);
+            file::rename(&path, &unfinished)?;
+            file::remove_directory(&unfinished)?;
+        }
+        Ok(())
     }
 
     /// Bytes that are read to open the database.
@@ -144,15 +168,31 @@ impl Storage for DurableStorage {
             }
         };
         let contents = Contents::of(&self.folder)?;
-        let checkpoint = contents.checkpoints.last().copied().unwrap_or(0);
-        let mut overlay = Overlay::new(checkpoint, Meter::new(progress, self.measure(&contents)?));
-        let log = replay::replay(&self.folder, self.segment_bytes, checkpoint, &contents.segments, &mut overlay)?;
-        let checkpoint_bytes = 0;
+        let newest = contents.checkpoints.last().copied().unwrap_or(0);
+        let mut overlay = Overlay::new(newest, Meter::new(progress, self.measure(&contents)?));
+        let log = replay::replay(&self.folder, self.segment_bytes, newest, &contents.segments, &mut overlay)?;
+        let mut checkpoint = Checkpoint { version: 0, keys: 0, bytes: 0 };
+        if newest > 0 {
+            let folder = format::checkpoint_path(&self.folder, newest);
+            let shared = RefCell::new(&mut overlay);
+            let mut progress = |bytes| shared.borrow_mut().progress().add(bytes);
+            let mut cover = |stored| {
+                let covered = shared.borrow_mut().cover(stored)?;
+                covered.map_or(Ok(()), &mut *visit)
+            };
+            checkpoint = checkpoint::read(&folder, &mut progress, &mut cover)?;
+            if checkpoint.version != newest {
+                let version = checkpoint.version;
+                return Err(Error::Corruption(format!("{}: it is of version {version}", folder.display())));
+            }
+        }
         overlay.visit_rest(visit)?;
         let version = log.version();
         let end = log.finish(&self.folder, self.segment_bytes)?;
         let log = Box::new(Log::new(self.folder.clone(), self.segment_bytes, end)?);
-        *state = State::Loaded { log, checkpoint_bytes };
+        *state = State::Loaded { log, checkpoint };
+        drop(state);
+        self.remove_checkpoints_before(newest)?;
         Ok(version)
     }
 
@@ -170,8 +210,25 @@ impl Storage for DurableStorage {
         self.lock().log()?.sync()
     }
 
-    fn checkpoint(&self, _snapshot: &mut dyn Snapshot) -> Result<(), Error> {
-        Err(Error::Storage("checkpoints are not there yet".into()))
+    fn checkpoint(&self, snapshot: &mut dyn Snapshot) -> Result<(), Error> {
+        let _alone = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = snapshot.version();
+        match &*self.lock() {
+            State::Loaded { checkpoint, .. } if checkpoint.version >= version => return Ok(()),
+            State::Loaded { log, .. } => log.check()?,
+            State::Opened(_) | State::Ended(_) => return Err(Error::Storage("the storage is not open".into())),
+        }
+        // Without the lock: commits go on.
+        let written = checkpoint::write(&self.folder, snapshot)?;
+        let covered = match &mut *self.lock() {
+            State::Loaded { log, checkpoint } => {
+                *checkpoint = written;
+                log.take_covered(version)
+            }
+            State::Opened(_) | State::Ended(_) => Vec::new(),
+        };
+        log::remove(&self.folder, &covered)?;
+        self.remove_checkpoints_before(version)
     }
 
     fn close(&self) -> Result<(), Error> {
