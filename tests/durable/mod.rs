@@ -16,16 +16,17 @@ pub struct Folder(PathBuf);
 impl Folder {
     /// A new one, which is not made.
     pub fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("khonsu-{}-{name}", std::process::id()));
+        // In memory where that can be had, as there are many of them.
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let path = parent.join(format!("khonsu-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         Folder(path)
     }
 
     /// A copy of it.
     pub fn copy(&self, name: &str) -> Folder {
-        let copy = Folder::new(name);
-        copy_all(&self.0, &copy.0);
-        copy
+        copy_of(&self.0, name)
     }
 
     /// The segments, in their order.
@@ -39,6 +40,13 @@ impl Folder {
 
 pub fn file_name(path: &Path) -> String {
     path.file_name().expect("it has a name").to_string_lossy().into_owned()
+}
+
+/// A copy of a directory.
+pub fn copy_of(folder: &Path, name: &str) -> Folder {
+    let copy = Folder::new(name);
+    copy_all(folder, &copy.0);
+    copy
 }
 
 fn copy_all(from: &Path, to: &Path) {
