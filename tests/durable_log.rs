@@ -131,6 +131,11 @@ fn random_commits_come_back_whenever_it_is_opened_again() {
                 storage.sync().expect("it is synced");
                 kept = states.len();
             }
+            if random.below(20) == 0 {
+                let newest = states.last_mut().expect("there is a first one");
+                storage.checkpoint(newest).expect("it is written");
+                kept = states.len();
+            }
         }
         if random.below(3) == 0 {
             close(storage);
@@ -335,6 +340,51 @@ fn recovery_may_be_killed_at_any_step() {
     for copy in copies {
         expected.check_load(&open(&copy));
     }
+}
+
+#[test]
+fn a_checkpoint_takes_the_place_of_what_was_logged() {
+    let folder = Folder::new("checkpoint");
+    let mut model = Model::default();
+    let storage = open(&folder);
+    model.check_load(&storage);
+    for version in 1..100 {
+        let mutations = vec![put(&[version as u8 % 7], &[version; 100].map(|row| row as i64)), append(b"a", &[7])];
+        model.apply(&storage, version, mutations, Durability::Buffered);
+    }
+    let segments = folder.segments().len();
+    assert!(segments > 5);
+    model.apply(&storage, 200, vec![put(b"none", &[1]), delete(&[1])], Durability::None);
+    let before = storage.stored_bytes();
+    storage.checkpoint(&mut model).expect("it is written");
+    let after = storage.stored_bytes();
+    assert!(after.0 < before.0 && before.1 == 0 && after.1 > 0, "{before:?} {after:?}");
+    assert!(folder.segments().len() <= 2);
+    // Nothing is newer, so nothing is done.
+    storage.checkpoint(&mut model).expect("it is written");
+    assert_eq!(storage.stored_bytes(), after);
+    // The log has less than the checkpoint then, and goes on behind it.
+    drop(storage);
+    let storage = open(&folder);
+    model.check_load(&storage);
+    for version in 201..300 {
+        let mutations = vec![append(b"a", &[8; 50]), append(b"none", &[2]), put(&[version as u8 % 7], &[1])];
+        model.apply(&storage, version, mutations, Durability::Synced);
+    }
+    drop(storage);
+    let storage = open(&folder);
+    model.check_load(&storage);
+    storage.checkpoint(&mut model).expect("it is written");
+    close(storage);
+    let checkpoints = fs::read_dir(&*folder).expect("it is there").map(|entry| entry.expect("it can be listed").path());
+    assert_eq!(checkpoints.filter(|path| file_name(path).starts_with("checkpoint-")).count(), 1);
+    // A checkpoint without a log is a database, too.
+    for segment in folder.segments() {
+        fs::remove_file(segment).expect("it can be removed");
+    }
+    let storage = open(&folder);
+    model.check_load(&storage);
+    check_goes_on(&folder, storage, model);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_select::concat::concat_batches;
 use khonsu::stm::{Durability, Error};
-use khonsu::storage::{Change, Commit, DurableOptions, DurableStorage, Mutation, Storage};
+use khonsu::storage::{Change, Commit, DurableOptions, DurableStorage, Mutation, Snapshot, Storage, StoredValue};
 
 /// A directory that goes with it.
 pub struct Folder(PathBuf);
@@ -144,6 +144,21 @@ impl Model {
     /// What is loaded is this.
     pub fn check_load(&self, storage: &DurableStorage) {
         assert_eq!(&load(storage).expect("it loads"), self);
+    }
+}
+
+impl Snapshot for Model {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn visit(&mut self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error> {
+        self.state.iter().try_for_each(|(key, (version, rows))| {
+            // In two chunks where that can be.
+            let half = rows.num_rows() / 2;
+            let chunks = vec![rows.slice(0, half), rows.slice(half, rows.num_rows() - half)];
+            visit(StoredValue { key: key.clone(), version: *version, chunks })
+        })
     }
 }
 

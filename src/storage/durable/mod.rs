@@ -1,5 +1,6 @@
 //! The storage that comes with khonsu: a log of commits and checkpoints of all keys, in one directory.
 
+mod checkpoint;
 mod commit;
 mod file;
 mod format;
@@ -54,6 +55,8 @@ pub struct DurableStorage {
     folder: PathBuf,
     segment_bytes: u64,
     state: Mutex<State>,
+    /// Held while a checkpoint is written. It is locked before `state`.
+    checkpointing: Mutex<()>,
     /// The last field, as its end opens the directory for others.
     _lock: File,
 }
@@ -99,7 +102,13 @@ impl DurableStorage {
     pub fn open(folder: &Path, options: DurableOptions) -> Result<DurableStorage, Error> {
         let lock = format::open(folder)?;
         let state = Mutex::new(State::Opened(options.progress));
-        Ok(DurableStorage { folder: folder.to_path_buf(), segment_bytes: options.segment_bytes, state, _lock: lock })
+        Ok(DurableStorage {
+            folder: folder.to_path_buf(),
+            segment_bytes: options.segment_bytes,
+            state,
+            checkpointing: Mutex::new(()),
+            _lock: lock,
+        })
     }
 
     /// Bytes of the log, and of the checkpoint that it goes on from; both 0 before it was loaded.
@@ -113,6 +122,13 @@ impl DurableStorage {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nobody panics with the lock but callbacks of `load`, which leaves an ended state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remove_checkpoints(&self, versions: &[u64]) -> Result<(), Error> {
+        for &version in versions {
+            file::remove_directory(&format::checkpoint_path(&self.folder, version))?;
+        }
+        if versions.is_empty() { Ok(()) } else { file::sync_directory(&self.folder) }
     }
 
     /// Bytes that are read to open the database.
@@ -147,7 +163,15 @@ impl Storage for DurableStorage {
         let checkpoint = contents.checkpoints.last().copied().unwrap_or(0);
         let mut overlay = Overlay::new(checkpoint, Meter::new(progress, self.measure(&contents)?));
         let log = replay::replay(&self.folder, self.segment_bytes, checkpoint, &contents.segments, &mut overlay)?;
-        let checkpoint_bytes = 0;
+        let checkpoint_bytes = match contents.checkpoints.split_last() {
+            None => 0,
+            Some((newest, older)) => {
+                let folder = format::checkpoint_path(&self.folder, *newest);
+                let bytes = overlay.visit_checkpoint(&folder, visit)?;
+                self.remove_checkpoints(older)?;
+                bytes
+            }
+        };
         overlay.visit_rest(visit)?;
         let version = log.version();
         let end = log.finish(&self.folder, self.segment_bytes)?;
@@ -170,8 +194,24 @@ impl Storage for DurableStorage {
         self.lock().log()?.sync()
     }
 
-    fn checkpoint(&self, _snapshot: &mut dyn Snapshot) -> Result<(), Error> {
-        Err(Error::Storage("checkpoints are not there yet".into()))
+    fn checkpoint(&self, snapshot: &mut dyn Snapshot) -> Result<(), Error> {
+        let _one = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let older = Contents::of(&self.folder)?.checkpoints;
+        if older.last().is_some_and(|&newest| newest >= snapshot.version()) || snapshot.version() == 0 {
+            return Ok(());
+        }
+        self.lock().log()?;
+        let written = checkpoint::write(&self.folder, snapshot)?;
+        let covered = match &mut *self.lock() {
+            State::Loaded { log, checkpoint_bytes } => {
+                *checkpoint_bytes = written.bytes;
+                log.take_covered(written.version)
+            }
+            // What is superfluous is found when it is opened again.
+            State::Opened(_) | State::Ended(_) => return Ok(()),
+        };
+        log::remove(&self.folder, &covered)?;
+        self.remove_checkpoints(&older)
     }
 
     fn close(&self) -> Result<(), Error> {
