@@ -447,7 +447,8 @@ mod tests {
     fn a_schema_has_one_number_in_a_segment() {
         use arrow_schema::{DataType, Field, Schema};
         let schema = |name: &str| Arc::new(Schema::new(vec![Field::new(name, DataType::Int8, true)]));
-        let described = Arc::new(schema("a").as_ref().clone().with_metadata([("k".to_string(), "v".to_string())].into()));
+        let metadata = std::collections::HashMap::from([("k".to_string(), "v".to_string())]);
+        let described = Arc::new(schema("a").as_ref().clone().with_metadata(metadata));
         let mut schemas = Schemas::default();
         let a = schema("a");
         assert_eq!(schemas.number(&a), (0, true));
