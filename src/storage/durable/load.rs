@@ -1,6 +1,7 @@
 //! What a database is when it is opened: the checkpoint, with what the log does to it on top.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -9,6 +10,7 @@ use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 
 use super::Progress;
+use super::checkpoint;
 use super::commit::{self, Action};
 use super::ipc::{self, BatchDecoder};
 use super::replay::Replay;
@@ -70,17 +72,26 @@ impl Overlay {
         Overlay { checkpoint, keys: HashMap::default(), schemas: HashMap::new(), decoders: HashMap::new(), progress }
     }
 
-    pub(super) fn progress(&mut self) -> &mut Meter {
-        &mut self.progress
-    }
-
-    /// What a value of the checkpoint is with the log on top; nothing where that has deleted it.
-    pub(super) fn cover(&mut self, stored: StoredValue) -> Result<Option<StoredValue>, Error> {
-        match self.keys.remove(&stored.key) {
-            None => Ok(Some(joined(stored))),
-            Some(entry) if entry.appends => value(stored.key, entry, stored.chunks),
-            Some(entry) => value(stored.key, entry, Vec::new()),
+    /// Passes on the keys of the checkpoint that is in `folder`, as they are with the log on top. Gives its bytes.
+    pub(super) fn visit_checkpoint(
+        &mut self,
+        folder: &Path,
+        visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        let (keys, progress) = (&mut self.keys, &mut self.progress);
+        let read = checkpoint::read(folder, &mut |bytes| progress.add(bytes), &mut |stored| {
+            let covered = match keys.remove(&stored.key) {
+                None => Some(joined(stored)),
+                Some(entry) if entry.appends => value(stored.key, entry, stored.chunks)?,
+                Some(entry) => value(stored.key, entry, Vec::new())?,
+            };
+            covered.map_or(Ok(()), &mut *visit)
+        })?;
+        if read.version != self.checkpoint {
+            let (folder, version) = (folder.display(), read.version);
+            return Err(Error::Corruption(format!("{folder}: it is the checkpoint of version {version}")));
         }
+        Ok(read.bytes)
     }
 
     /// Passes on the keys that the checkpoint does not have.

@@ -11,14 +11,12 @@ mod log;
 mod replay;
 mod segment;
 
-use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use commit::Prepared;
 
-use self::checkpoint::Checkpoint;
 use self::file::File;
 use self::format::Contents;
 use self::load::{Meter, Overlay};
@@ -114,8 +112,8 @@ enum State {
     Opened(Option<Progress>),
     Loaded {
         log: Box<Log>,
-        /// The newest one; of version 0 where there is none.
-        checkpoint: Checkpoint,
+        /// Version and bytes of the newest checkpoint; 0 where there is none.
+        checkpoint: (u64, u64),
         /// Bytes that the log had when that was made.
         log_bytes_then: u64,
     },
@@ -167,7 +165,7 @@ impl DurableStorage {
     /// Bytes of the log, and of the checkpoint that it goes on from; both 0 before it was loaded.
     pub fn stored_bytes(&self) -> (u64, u64) {
         match &*self.lock() {
-            State::Loaded { log, checkpoint, .. } => (log.bytes(), checkpoint.bytes),
+            State::Loaded { log, checkpoint, .. } => (log.bytes(), checkpoint.1),
             State::Opened(_) | State::Ended(_) => (0, 0),
         }
     }
@@ -221,26 +219,15 @@ impl Storage for DurableStorage {
         let newest = contents.checkpoints.last().copied().unwrap_or(0);
         let mut overlay = Overlay::new(newest, Meter::new(progress, self.measure(&contents)?));
         let log = replay::replay(&self.folder, self.segment_bytes, newest, &contents.segments, &mut overlay)?;
-        let mut checkpoint = Checkpoint { version: 0, keys: 0, bytes: 0 };
+        let mut checkpoint_bytes = 0;
         if newest > 0 {
-            let folder = format::checkpoint_path(&self.folder, newest);
-            let shared = RefCell::new(&mut overlay);
-            let mut progress = |bytes| shared.borrow_mut().progress().add(bytes);
-            let mut cover = |stored| {
-                let covered = shared.borrow_mut().cover(stored)?;
-                covered.map_or(Ok(()), &mut *visit)
-            };
-            checkpoint = checkpoint::read(&folder, &mut progress, &mut cover)?;
-            if checkpoint.version != newest {
-                let version = checkpoint.version;
-                return Err(Error::Corruption(format!("{}: it is of version {version}", folder.display())));
-            }
+            checkpoint_bytes = overlay.visit_checkpoint(&format::checkpoint_path(&self.folder, newest), visit)?;
         }
         overlay.visit_rest(visit)?;
         let version = log.version();
         let end = log.finish(&self.folder, self.segment_bytes)?;
         let log = Box::new(Log::new(self.folder.clone(), self.segment_bytes, end)?);
-        *state = State::Loaded { log, checkpoint, log_bytes_then: 0 };
+        *state = State::Loaded { log, checkpoint: (newest, checkpoint_bytes), log_bytes_then: 0 };
         drop(state);
         self.remove_checkpoints_before(newest)?;
         Ok(version)
@@ -264,7 +251,7 @@ impl Storage for DurableStorage {
         let _alone = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let version = snapshot.version();
         match &*self.lock() {
-            State::Loaded { checkpoint, .. } if checkpoint.version >= version => return Ok(()),
+            State::Loaded { checkpoint, .. } if checkpoint.0 >= version => return Ok(()),
             State::Loaded { log, .. } => log.check()?,
             State::Opened(_) | State::Ended(_) => return Err(Error::Storage("the storage is not open".into())),
         }
@@ -272,7 +259,7 @@ impl Storage for DurableStorage {
         let written = checkpoint::write(&self.folder, snapshot)?;
         let covered = match &mut *self.lock() {
             State::Loaded { log, checkpoint, log_bytes_then } => {
-                *checkpoint = written;
+                *checkpoint = (version, written.bytes);
                 let covered = log.take_covered(version);
                 *log_bytes_then = log.bytes();
                 covered
@@ -287,7 +274,7 @@ impl Storage for DurableStorage {
         match &*self.lock() {
             // So the log takes no more room than the data, and each byte is written about twice.
             State::Loaded { log, checkpoint, log_bytes_then } => {
-                log.bytes().saturating_sub(*log_bytes_then) > self.checkpoint_bytes.max(checkpoint.bytes)
+                log.bytes().saturating_sub(*log_bytes_then) > self.checkpoint_bytes.max(checkpoint.1)
             }
             State::Opened(_) | State::Ended(_) => false,
         }

@@ -76,14 +76,16 @@ pub(super) fn replay(
         }
         match log.last.take() {
             None if version > checkpoint => return here("the log before this segment is missing"),
-            None => log.version = version,
-            Some(last) if last.end != previous_end || log.version != version => {
+            None => {}
+            Some(last) if last.end != previous_end || log.version > version => {
                 return Err(last.segment.corruption(last.end as usize, "no valid frame, but later ones"));
             }
             Some(last) => {
                 log.full.push(FullSegment { number: last.segment.number, version: log.version, bytes: last.end })
             }
         }
+        // More than that of the last frame, where the log went on from a checkpoint that has what it had lost.
+        log.version = version;
         log.last = Some(read_frames(segment, &data, segment_bytes, &mut log.version, replay)?);
     }
     if log.last.is_none() && checkpoint == 0 && unused.first().is_some_and(|&first| first != 1) {
