@@ -1,12 +1,14 @@
 //! Chunks as Arrow IPC messages: those of the dictionaries, then that of the record batch.
 
+use std::collections::HashMap;
+
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
-use arrow_ipc::reader::FileDecoder;
+use arrow_ipc::reader::{read_dictionary, read_record_batch};
 use arrow_ipc::writer::{
     DictionaryTracker, EncodedData, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message,
 };
-use arrow_ipc::{Block, MessageHeader, MetadataVersion, convert, root_as_message};
+use arrow_ipc::{convert, root_as_message};
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 
 use crate::stm::Error;
@@ -78,26 +80,23 @@ impl BatchDecoder {
 
     /// The batch, whose buffers are parts of `messages`.
     pub(super) fn decode(&self, messages: &Buffer) -> Result<RecordBatch, Error> {
-        let mut decoder = FileDecoder::new(self.schema.clone(), MetadataVersion::V5);
-        let mut offset = 0;
+        let mut dictionaries = HashMap::new();
+        let mut rest = messages.clone();
         loop {
-            let rest = messages.slice(offset);
-            let head = metadata(&rest)?;
-            let metadata_len = head.len() + 8;
-            let message = root_as_message(head).map_err(damaged)?;
-            let body = usize::try_from(message.bodyLength()).map_err(damaged)?;
-            let end = metadata_len.checked_add(body).filter(|&end| end <= rest.len());
+            let metadata = metadata(&rest)?;
+            let message = root_as_message(metadata).map_err(damaged)?;
+            let begin = metadata.len() + 8;
+            let len = usize::try_from(message.bodyLength()).map_err(damaged)?;
+            let end = begin.checked_add(len).filter(|&end| end <= rest.len());
             let end = end.ok_or_else(|| damaged("a message beyond the end"))?;
-            let block = Block::new(0, metadata_len as i32, body as i64);
-            let rest = rest.slice_with_length(0, end);
-            match message.header_type() {
-                MessageHeader::DictionaryBatch => decoder.read_dictionary(&block, &rest).map_err(damaged)?,
-                _ => {
-                    let batch = decoder.read_record_batch(&block, &rest).map_err(damaged)?;
-                    return batch.ok_or_else(|| damaged("no batch"));
-                }
+            let body = rest.slice_with_length(begin, len);
+            if let Some(batch) = message.header_as_record_batch() {
+                let (schema, version) = (self.schema.clone(), message.version());
+                return read_record_batch(&body, batch, schema, &dictionaries, None, &version).map_err(damaged);
             }
-            offset += end;
+            let dictionary = message.header_as_dictionary_batch().ok_or_else(|| damaged("another message"))?;
+            read_dictionary(&body, dictionary, &self.schema, &mut dictionaries, &message.version()).map_err(damaged)?;
+            rest = rest.slice(end);
         }
     }
 }
