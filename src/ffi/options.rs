@@ -1,12 +1,19 @@
 //! How a database is opened.
 
+use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::stm;
+use crate::storage::Progress;
 
 use super::error::{Failure, khonsu_error};
 use super::guard::{guard, guard_or};
 use super::handle::{Handle, borrow_mut, into_handle, reclaim};
 use super::out::{truth, unknown_constant};
 use super::status::khonsu_status;
+use super::storage::{CallbackStorage, khonsu_storage_callbacks};
 
 /// What a transaction sees of others, and what it is protected from.
 ///
@@ -41,6 +48,31 @@ pub enum khonsu_conflict_resolution {
     Append = 4,
 }
 
+/// What a commit has survived when it returns, where the database is stored. Whatever is asked for, what a crash leaves is
+/// what some first commits came to: none is missing before one that is there.
+///
+/// Since: 0.1
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum khonsu_durability {
+    /// Nothing yet: it is on its way.
+    None = 1,
+    /// The end of the process: the operating system has it.
+    Buffered = 2,
+    /// The loss of power: it is on the disk. The default.
+    Synced = 3,
+}
+
+/// A function that khonsu_db_open calls now and then, in its own thread, while it reads a stored database. It must return:
+/// no C++ exception, no longjmp may leave it.
+///
+/// @param[in] context     What khonsu_options_set_open_progress was given.
+/// @param[in] done_bytes  Bytes that were read.
+/// @param[in] total_bytes Bytes that are to be read in all.
+///
+/// Since: 0.1
+pub type khonsu_progress_fn = Option<unsafe extern "C" fn(context: *mut c_void, done_bytes: u64, total_bytes: u64)>;
+
 /// How a database is opened: made by khonsu_options_new, freed by khonsu_options_free. khonsu_db_open copies it.
 ///
 /// Threads: serialized, that is one thread at a time, any thread; several may give it to khonsu_db_open at once while
@@ -54,6 +86,50 @@ pub struct khonsu_options {
 pub(crate) struct DatabaseOptions {
     pub core: stm::Options,
     pub full_validation: bool,
+    /// None: the database is in memory, unless there is a storage.
+    pub path: Option<PathBuf>,
+    pub progress: Option<ProgressFunction>,
+    pub storage: Option<GivenStorage>,
+}
+
+/// The caller's function, with its context.
+#[derive(Clone, Copy)]
+pub(crate) struct ProgressFunction {
+    function: unsafe extern "C" fn(*mut c_void, u64, u64),
+    context: *mut c_void,
+}
+
+// SAFETY: the function is called in the thread of khonsu_db_open only, to which whoever set it gives the options.
+unsafe impl Send for ProgressFunction {}
+// SAFETY: as above.
+unsafe impl Sync for ProgressFunction {}
+
+impl ProgressFunction {
+    fn call(self, done: u64, total: u64) {
+        // SAFETY: the function keeps what its type demands.
+        unsafe { (self.function)(self.context, done, total) };
+    }
+
+    /// In the form in which the storage calls it.
+    pub fn into_progress(self) -> Progress {
+        Box::new(move |done, total| self.call(done, total))
+    }
+}
+
+/// A storage, until a database takes it.
+#[derive(Clone)]
+pub(crate) struct GivenStorage(Arc<Mutex<Option<CallbackStorage>>>);
+
+impl GivenStorage {
+    fn new(storage: CallbackStorage) -> Self {
+        GivenStorage(Arc::new(Mutex::new(Some(storage))))
+    }
+
+    /// Gives the storage to the first who asks.
+    pub fn take(&self) -> Result<CallbackStorage, Failure> {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.ok_or_else(|| Failure::invalid_state("the storage of the options was given to a database already"))
+    }
 }
 
 impl Handle for khonsu_options {
@@ -87,6 +163,42 @@ pub(crate) fn conflict_resolution(number: i32) -> Result<stm::ConflictResolution
         APPEND => Ok(stm::ConflictResolution::Append),
         _ => Err(unknown_constant("conflict_resolution", number, "khonsu_conflict_resolution")),
     }
+}
+
+/// The durability of that number.
+pub(crate) fn durability(number: i32) -> Result<stm::Durability, Failure> {
+    const NONE: i32 = khonsu_durability::None as i32;
+    const BUFFERED: i32 = khonsu_durability::Buffered as i32;
+    const SYNCED: i32 = khonsu_durability::Synced as i32;
+    match number {
+        NONE => Ok(stm::Durability::None),
+        BUFFERED => Ok(stm::Durability::Buffered),
+        SYNCED => Ok(stm::Durability::Synced),
+        _ => Err(unknown_constant("durability", number, "khonsu_durability")),
+    }
+}
+
+/// The number of that durability.
+pub(crate) fn durability_number(durability: stm::Durability) -> i32 {
+    let constant = match durability {
+        stm::Durability::None => khonsu_durability::None,
+        stm::Durability::Buffered => khonsu_durability::Buffered,
+        stm::Durability::Synced => khonsu_durability::Synced,
+    };
+    constant as i32
+}
+
+/// A path as the platform has it: any bytes. None for NULL and "".
+///
+/// # Safety
+/// Rule 2 holds for `path`.
+pub(crate) unsafe fn path(path: *const c_char) -> Option<PathBuf> {
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: rule 2.
+    let bytes = unsafe { CStr::from_ptr(path) }.to_bytes();
+    (!bytes.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(bytes)))
 }
 
 /// Changes the options behind the handle.
@@ -247,6 +359,126 @@ pub unsafe extern "C" fn khonsu_options_set_full_validation(
             options.full_validation = truth("enabled", enabled)?;
             Ok(())
         })
+    }
+}
+
+/// Sets where the database is stored: in a directory, which khonsu_db_open makes where there is none. One database uses
+/// it at a time. In memory by default.
+///
+/// @param[in]  options Not NULL.
+/// @param[in]  path    The path of the directory as the operating system has it, UTF-8 or not; copied. NULL or "": in
+///                     memory.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_path(
+    options: *mut khonsu_options,
+    path: *const c_char,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 to 3.
+    unsafe {
+        set(options, error, |options| {
+            options.path = self::path(path);
+            Ok(())
+        })
+    }
+}
+
+/// Sets the durability of transactions that do not choose their own, where the database is stored; synced by default.
+///
+/// @param[in]  options    Not NULL.
+/// @param[in]  durability A khonsu_durability.
+/// @param[out] error      May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or durability is no khonsu_durability.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_durability(
+    options: *mut khonsu_options,
+    durability: i32,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.core.durability = self::durability(durability)?;
+            Ok(())
+        })
+    }
+}
+
+/// Sets a function that is told how far khonsu_db_open is with a database that is stored at a path. None by default.
+///
+/// @param[in]  options Not NULL.
+/// @param[in]  fn      NULL: none.
+/// @param[in]  context Handed to fn as it is; may be NULL.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_open_progress(
+    options: *mut khonsu_options,
+    r#fn: khonsu_progress_fn,
+    context: *mut c_void,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.progress = r#fn.map(|function| ProgressFunction { function, context });
+            Ok(())
+        })
+    }
+}
+
+/// Sets a storage of the caller's own for the database. It belongs to khonsu once this has succeeded: khonsu calls
+/// destroy, exactly once. It serves one database: the first khonsu_db_open with these options takes it, and another one
+/// fails until a storage is set again.
+///
+/// @param[in]  options   Not NULL. A storage that was set before and not taken is destroyed.
+/// @param[in]  callbacks Borrowed for the call, and copied. NULL: none.
+/// @param[out] error     May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL; or of callbacks, load, apply or sync is NULL, size is less than
+///   that of the struct in khonsu 0.1, or what lies behind the fields that khonsu knows is not zero. The storage is
+///   still the caller's.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_storage(
+    options: *mut khonsu_options,
+    callbacks: *const khonsu_storage_callbacks,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 to 3; the callbacks keep what their types demand.
+    unsafe {
+        let mut replaced = None;
+        let status = set(options, error, |options| {
+            let storage = match callbacks.is_null() {
+                true => None,
+                false => Some(GivenStorage::new(CallbackStorage::new(callbacks)?)),
+            };
+            replaced = std::mem::replace(&mut options.storage, storage);
+            Ok(())
+        });
+        // Its destroy may use the options.
+        guard_or((), || drop(replaced));
+        status
     }
 }
 
