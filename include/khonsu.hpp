@@ -1157,13 +1157,11 @@ class Database : public detail::Handle<khonsu_db, khonsu_db_free> {
     const khonsu_status status = khonsu_db_export(get(), path.c_str(), call.out());
     return call.result(status);
   }
-  /// Puts what export_to has written into the database. Gives how many keys that were.
-  [[nodiscard]] Result<std::uint64_t> import_from(const std::string &path) const {
+  /// Puts what export_to has written into the database.
+  [[nodiscard]] Result<void> import_from(const std::string &path) const {
     detail::Call call;
-    std::uint64_t keys = 0;
-    const khonsu_status status = khonsu_db_import(get(), path.c_str(), &keys, call.out());
-    if (status != KHONSU_STATUS_OK) return call.error(status);
-    return keys;
+    const khonsu_status status = khonsu_db_import(get(), path.c_str(), call.out());
+    return call.result(status);
   }
 
  private:
