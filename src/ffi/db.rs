@@ -11,7 +11,7 @@ use super::arrow::Batch;
 use super::error::{Failure, khonsu_error};
 use super::guard::{guard, guard_or};
 use super::handle::{Handle, borrow, into_handle, reclaim};
-use super::options::{DatabaseOptions, khonsu_options, path};
+use super::options::{DatabaseOptions, khonsu_options};
 use super::out::{clear_handle, require, write_if, write_sized};
 use super::status::khonsu_status;
 use super::storage::check_outside;
@@ -90,8 +90,7 @@ unsafe fn with_path<T>(
         guard(error, || {
             // Callbacks may free the handle: the clone keeps the database.
             let manager = borrow(db, "db")?.manager.clone();
-            let path = self::path(path).ok_or_else(|| Failure::invalid_argument("path is NULL or empty"))?;
-            with(&manager, &path)?;
+            with(&manager, super::ipc::path(path)?)?;
             Ok(khonsu_status::Ok)
         })
     }

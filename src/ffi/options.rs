@@ -1,7 +1,6 @@
 //! How a database is opened.
 
-use std::ffi::{CStr, OsStr, c_char, c_void};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -188,19 +187,6 @@ pub(crate) fn durability_number(durability: stm::Durability) -> i32 {
     constant as i32
 }
 
-/// A path as the platform has it: any bytes. None for NULL and "".
-///
-/// # Safety
-/// Rule 2 holds for `path`.
-pub(crate) unsafe fn path(path: *const c_char) -> Option<PathBuf> {
-    if path.is_null() {
-        return None;
-    }
-    // SAFETY: rule 2.
-    let bytes = unsafe { CStr::from_ptr(path) }.to_bytes();
-    (!bytes.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(bytes)))
-}
-
 /// Changes the options behind the handle.
 ///
 /// # Safety
@@ -384,7 +370,8 @@ pub unsafe extern "C" fn khonsu_options_set_path(
     // SAFETY: rules 1 to 3.
     unsafe {
         set(options, error, |options| {
-            options.path = self::path(path);
+            let in_memory = path.is_null() || *path == 0;
+            options.path = if in_memory { None } else { Some(super::ipc::path(path)?.to_path_buf()) };
             Ok(())
         })
     }

@@ -66,4 +66,8 @@ pub trait CommitLog<C>: Send + Sync + 'static {
     /// # Errors
     /// Whatever is in the way.
     fn sync(&self) -> Result<(), Error>;
+
+    /// The last handle and transaction of the database have gone. Called once; nothing is appended afterwards, and
+    /// whoever could be told of an error is gone.
+    fn close(&self);
 }

@@ -443,7 +443,7 @@ enum Place<'a, C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::database::Context;
+    use super::super::database::{Context, Keeper};
     use super::super::memory::{Claim, Installation, Pool};
     use super::super::options::{IsolationLevel, Options, TransactionOptions};
     use super::super::transaction::Transaction;
@@ -458,7 +458,7 @@ mod tests {
 
     fn overtake(pool: &Arc<DatabasePool<Rows>>, key: &[u8]) {
         let options = TransactionOptions { isolation: Some(IsolationLevel::ReadCommitted), ..Default::default() };
-        let mut transaction = Transaction::begin(pool, &options, None);
+        let mut transaction = Transaction::begin(pool, &Keeper::none(), &options, None);
         transaction.put(key, rows(&[1])).unwrap();
         transaction.commit().unwrap();
     }

@@ -20,7 +20,7 @@
 //! Those who wait are pinned: what is retired meanwhile is freed later.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::commit_log::{AppendError, CommitLog, LoggedCommit};
 use super::dependency_tracker::DependencyTracker;
@@ -31,7 +31,7 @@ use super::sync::{Condvar, Mutex, MutexGuard, Ordering, fence};
 use super::value::Chunk;
 
 pub(crate) struct GroupCommit<C> {
-    log: Box<dyn CommitLog<C>>,
+    log: Arc<dyn CommitLog<C>>,
     /// Whether somebody leads.
     led: Mutex<bool>,
     /// Somebody has led.
@@ -39,7 +39,7 @@ pub(crate) struct GroupCommit<C> {
 }
 
 impl<C: Chunk> GroupCommit<C> {
-    pub fn new(log: Box<dyn CommitLog<C>>) -> Self {
+    pub fn new(log: Arc<dyn CommitLog<C>>) -> Self {
         GroupCommit { log, led: Mutex::new(false), visible: Condvar::new() }
     }
 

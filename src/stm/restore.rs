@@ -1,8 +1,10 @@
 //! A database that takes up where a stored one left off.
 
+use std::sync::Arc;
+
 use super::clock::Clock;
 use super::commit_log::CommitLog;
-use super::database::Database;
+use super::database::{Database, Keeper};
 use super::error::Error;
 use super::group_commit::GroupCommit;
 use super::key::check_key;
@@ -50,7 +52,8 @@ impl<C: Chunk> Restore<C> {
         let Restore { participant, mut database, newest } = self;
         drop(participant);
         database.clock = Clock::logged(version.max(newest));
-        database.group_commit = Some(GroupCommit::new(log));
-        TransactionManager::over(Pool::new(database))
+        let log: Arc<dyn CommitLog<C>> = Arc::from(log);
+        database.group_commit = Some(GroupCommit::new(Arc::clone(&log)));
+        TransactionManager::over(Pool::new(database), Keeper::of(log))
     }
 }

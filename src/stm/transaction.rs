@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::cursor::{Cursor, batch_for};
-use super::database::{Context, Database, DatabasePool};
+use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
 use super::key::{KeyRange, check_key};
@@ -51,22 +51,25 @@ struct Settings {
 }
 
 /// A claimed context in use. Ending, in whichever way, leaves it clean for the next.
-pub(super) struct Open<C: Chunk>(Claim<Context<C>, Database<C>, C>);
+pub(super) struct Open<C: Chunk> {
+    claim: Claim<Context<C>, Database<C>, C>,
+    _keeper: Keeper<C>,
+}
 
 impl<C: Chunk> Open<C> {
-    pub fn new(pool: &Arc<DatabasePool<C>>) -> Self {
-        Open(pool.claim(Database::context))
+    pub fn new(pool: &Arc<DatabasePool<C>>, keeper: &Keeper<C>) -> Self {
+        Open { claim: pool.claim(Database::context), _keeper: keeper.clone() }
     }
 
     pub fn parts(&mut self) -> (&mut Context<C>, &DatabasePool<C>, &SlotWord) {
-        let (context, pool, presence) = self.0.parts();
+        let (context, pool, presence) = self.claim.parts();
         (context, pool, &presence.word)
     }
 }
 
 impl<C: Chunk> Drop for Open<C> {
     fn drop(&mut self) {
-        let (context, _, presence) = self.0.parts();
+        let (context, _, presence) = self.claim.parts();
         presence.word.clear();
         fail_point!(SnapshotGivenUp);
         context.set.clear();
@@ -74,7 +77,12 @@ impl<C: Chunk> Drop for Open<C> {
 }
 
 impl<C: Chunk> Transaction<C> {
-    pub(super) fn begin(pool: &Arc<DatabasePool<C>>, options: &TransactionOptions, priority: Option<u64>) -> Self {
+    pub(super) fn begin(
+        pool: &Arc<DatabasePool<C>>,
+        keeper: &Keeper<C>,
+        options: &TransactionOptions,
+        priority: Option<u64>,
+    ) -> Self {
         let defaults = &pool.shared().options;
         let settings = Settings {
             isolation: options.isolation.unwrap_or(defaults.isolation),
@@ -85,7 +93,7 @@ impl<C: Chunk> Transaction<C> {
             priority: priority.map(|priority| (priority, Instant::now())),
         };
         fail_point!(BeforeClaim);
-        let mut open = Open::new(pool);
+        let mut open = Open::new(pool, keeper);
         let (_, pool, word) = open.parts();
         let snapshot = match settings.isolation {
             IsolationLevel::ReadCommitted => word.register_floor(&pool.shared().clock),
@@ -395,7 +403,7 @@ impl<C: Chunk> Transaction<C> {
     /// [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
     pub fn commit(&mut self) -> Result<u64, Error> {
         let mut open = self.open.take().ok_or(ENDED)?;
-        let (context, pool, presence) = open.0.parts();
+        let (context, pool, presence) = open.claim.parts();
         let committed = self.settings.commit(self.snapshot, context, pool, presence);
         self.commit_version = committed.as_ref().ok().copied();
         let meters = &pool.shared().meters;
@@ -438,7 +446,7 @@ impl<C: Chunk> Transaction<C> {
         if isolation != IsolationLevel::ReadCommitted {
             return Ok(None);
         }
-        let mut holder = Open::new(open.0.pool());
+        let mut holder = Open::new(open.claim.pool(), &Keeper::none());
         let (_, pool, word) = holder.parts();
         let snapshot = word.register(&pool.shared().clock);
         Ok(Some((holder, snapshot)))

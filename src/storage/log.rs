@@ -3,18 +3,20 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::checkpointer::Checkpointer;
 use super::{ApplyError, ArrowChunk, Change, Commit, Mutation, Storage};
 use crate::stm::{self, AppendError, CommitLog, Durability, Error, LoggedCommit, Prepared, Value};
 
 /// Hands the commits of a database to a storage, as Arrow batches.
 pub(super) struct StorageLog<C, S: Storage> {
     storage: Arc<S>,
+    checkpointer: Arc<Checkpointer>,
     chunk: PhantomData<fn(C)>,
 }
 
 impl<C, S: Storage> StorageLog<C, S> {
-    pub fn new(storage: Arc<S>) -> Self {
-        StorageLog { storage, chunk: PhantomData }
+    pub fn new(storage: Arc<S>, checkpointer: Arc<Checkpointer>) -> Self {
+        StorageLog { storage, checkpointer, chunk: PhantomData }
     }
 }
 
@@ -45,19 +47,19 @@ impl<C: ArrowChunk, S: Storage> CommitLog<C> for StorageLog<C, S> {
             };
             prepared.push(Commit { version: commit.version, prepared: made });
         }
-        self.storage
-            .apply(&prepared, durability)
-            .map_err(|ApplyError { applied, cause }| AppendError { written: applied, cause })
+        let applied = self.storage.apply(&prepared, durability);
+        if self.storage.is_checkpoint_due() {
+            self.checkpointer.order();
+        }
+        applied.map_err(|ApplyError { applied, cause }| AppendError { written: applied, cause })
     }
 
     fn sync(&self) -> Result<(), Error> {
         self.storage.sync()
     }
-}
 
-impl<C, S: Storage> Drop for StorageLog<C, S> {
-    /// The database is gone, and with it whoever could be told of an error.
-    fn drop(&mut self) {
+    fn close(&self) {
+        self.checkpointer.stop();
         _ = self.storage.close();
     }
 }

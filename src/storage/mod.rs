@@ -3,6 +3,8 @@
 //! A storage knows nothing of transactions. It gets commits that are decided, each as one batch of mutations, in the
 //! order of their versions, and gives back what they came to when the database is opened again.
 
+mod backup;
+mod checkpointer;
 mod chunk;
 mod durable;
 mod log;
@@ -13,6 +15,7 @@ use arrow_array::RecordBatch;
 
 use crate::stm::{Durability, Error};
 
+pub use backup::{backup, export, import};
 pub use chunk::ArrowChunk;
 pub use durable::{DurableOptions, DurableStorage, Prepared, Progress};
 pub use open::{StoredDatabase, open};
@@ -115,6 +118,12 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// Whatever is in the way; nothing is lost then.
     fn checkpoint(&self, snapshot: &mut dyn Snapshot) -> Result<(), Error>;
+
+    /// Whether enough was stored since the last checkpoint for the next one to pay. Asked after each
+    /// [`apply`](Storage::apply).
+    fn is_checkpoint_due(&self) -> bool {
+        false
+    }
 
     /// Stores what is on its way. It is the last call.
     ///

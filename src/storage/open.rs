@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::checkpointer::Checkpointer;
 use super::log::StorageLog;
 use super::snapshot::DatabaseSnapshot;
 use super::{ArrowChunk, Storage};
@@ -46,7 +47,13 @@ pub fn open<C: ArrowChunk, S: Storage>(options: stm::Options, storage: S) -> Res
         let value = value.ok_or_else(|| damaged(&"a value without a chunk"))?;
         restore.insert(&stored.key, value, stored.version).map_err(|error| damaged(&error))
     })?;
-    let manager = restore.open(version, Box::new(StorageLog::<C, S>::new(Arc::clone(&storage))));
+    let checkpointer = Arc::new(Checkpointer::default());
+    let log = StorageLog::<C, S>::new(Arc::clone(&storage), Arc::clone(&checkpointer));
+    let manager = restore.open(version, Box::new(log));
+    checkpointer.start(manager.downgrade(), Arc::clone(&storage));
+    if storage.is_checkpoint_due() {
+        checkpointer.order();
+    }
     let checkpoint =
         Box::new(move |manager: &TransactionManager<C>| storage.checkpoint(&mut DatabaseSnapshot::take(manager)));
     Ok(StoredDatabase { manager, checkpoint })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_select::concat::concat_batches;
 use khonsu::stm::{Durability, Error};
-use khonsu::storage::{Change, Commit, DurableOptions, DurableStorage, Mutation, Storage};
+use khonsu::storage::{Change, Commit, DurableOptions, DurableStorage, Mutation, Snapshot, Storage, StoredValue};
 
 /// A directory that goes with it.
 pub struct Folder(PathBuf);
@@ -16,16 +16,17 @@ pub struct Folder(PathBuf);
 impl Folder {
     /// A new one, which is not made.
     pub fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("khonsu-{}-{name}", std::process::id()));
+        // In memory where that can be had, as there are many of them.
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let path = parent.join(format!("khonsu-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         Folder(path)
     }
 
     /// A copy of it.
     pub fn copy(&self, name: &str) -> Folder {
-        let copy = Folder::new(name);
-        copy_all(&self.0, &copy.0);
-        copy
+        copy_of(&self.0, name)
     }
 
     /// The segments, in their order.
@@ -39,6 +40,13 @@ impl Folder {
 
 pub fn file_name(path: &Path) -> String {
     path.file_name().expect("it has a name").to_string_lossy().into_owned()
+}
+
+/// A copy of a directory.
+pub fn copy_of(folder: &Path, name: &str) -> Folder {
+    let copy = Folder::new(name);
+    copy_all(folder, &copy.0);
+    copy
 }
 
 fn copy_all(from: &Path, to: &Path) {
@@ -136,6 +144,21 @@ impl Model {
     /// What is loaded is this.
     pub fn check_load(&self, storage: &DurableStorage) {
         assert_eq!(&load(storage).expect("it loads"), self);
+    }
+}
+
+impl Snapshot for Model {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn visit(&mut self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error> {
+        self.state.iter().try_for_each(|(key, (version, rows))| {
+            // In two chunks where that can be.
+            let half = rows.num_rows() / 2;
+            let chunks = vec![rows.slice(0, half), rows.slice(half, rows.num_rows() - half)];
+            visit(StoredValue { key: key.clone(), version: *version, chunks })
+        })
     }
 }
 

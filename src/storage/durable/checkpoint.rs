@@ -617,7 +617,7 @@ mod tests {
         for file in fs::read_dir(&path).unwrap() {
             let file = file.unwrap().path();
             let whole = fs::read(&file).unwrap();
-            let mut damaged = |bytes: &[u8]| {
+            let damaged = |bytes: &[u8]| {
                 fs::write(&file, bytes).unwrap();
                 match read_all(&path) {
                     Err(Error::Corruption(text)) => assert!(text.contains(file.to_str().unwrap()), "{text}"),

@@ -110,6 +110,11 @@ pub(super) fn is_directory(path: &Path) -> bool {
     path.is_dir()
 }
 
+/// The names of what is in a directory; none where there is no directory.
+pub(super) fn names_if_any(path: &Path) -> Result<Vec<String>, Error> {
+    if path.exists() { names(path) } else { Ok(Vec::new()) }
+}
+
 /// The names of what is in a directory, in ascending order.
 pub(super) fn names(path: &Path) -> Result<Vec<String>, Error> {
     let entries = fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());

@@ -25,6 +25,11 @@ pub(super) fn checkpoint_path(folder: &Path, version: u64) -> PathBuf {
     folder.join(format!("{CHECKPOINT}{version:020}"))
 }
 
+/// The directory that a path is in.
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The name of a file that is not finished.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
@@ -58,10 +63,9 @@ fn number(name: &str, prefix: &str) -> Option<u64> {
 /// Locks the directory of a database, which is made where there is none, and cleans up what a crash has left in it.
 /// It stays locked until the file is dropped.
 pub(super) fn open(folder: &Path) -> Result<File, Error> {
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !file::is_directory(folder) {
         file::create_directory(folder)?;
-        file::sync_directory(parent)?;
+        file::sync_directory(parent(folder))?;
     }
     let format = folder.join(FORMAT);
     let names = file::names(folder)?;

@@ -1,7 +1,8 @@
 //! What a database is when it is opened: the checkpoint, with what the log does to it on top.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
@@ -9,11 +10,15 @@ use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 
 use super::Progress;
+use super::checkpoint;
 use super::commit::{self, Action};
 use super::ipc::{self, BatchDecoder};
 use super::replay::Replay;
 use crate::stm::Error;
 use crate::storage::StoredValue;
+
+/// Keys are decoded in groups of so many.
+const GROUP: usize = 256;
 
 /// What the log does to the keys that it names.
 pub(super) struct Overlay {
@@ -70,27 +75,62 @@ impl Overlay {
         Overlay { checkpoint, keys: HashMap::default(), schemas: HashMap::new(), decoders: HashMap::new(), progress }
     }
 
-    pub(super) fn progress(&mut self) -> &mut Meter {
-        &mut self.progress
-    }
-
-    /// What a value of the checkpoint is with the log on top; nothing where that has deleted it.
-    pub(super) fn cover(&mut self, stored: StoredValue) -> Result<Option<StoredValue>, Error> {
-        match self.keys.remove(&stored.key) {
-            None => Ok(Some(joined(stored))),
-            Some(entry) if entry.appends => value(stored.key, entry, stored.chunks),
-            Some(entry) => value(stored.key, entry, Vec::new()),
+    /// Passes on the keys of the checkpoint that is in `folder`, as they are with the log on top. Gives its bytes.
+    pub(super) fn visit_checkpoint(
+        &mut self,
+        folder: &Path,
+        visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        let (keys, progress) = (&mut self.keys, &mut self.progress);
+        let read = checkpoint::read(folder, &mut |bytes| progress.add(bytes), &mut |stored| {
+            let covered = match keys.remove(&stored.key) {
+                None => Some(joined(stored)),
+                Some(entry) if entry.appends => value(stored.key, entry, stored.chunks)?,
+                Some(entry) => value(stored.key, entry, Vec::new())?,
+            };
+            covered.map_or(Ok(()), &mut *visit)
+        })?;
+        if read.version != self.checkpoint {
+            let (folder, version) = (folder.display(), read.version);
+            return Err(Error::Corruption(format!("{folder}: it is the checkpoint of version {version}")));
         }
+        Ok(read.bytes)
     }
 
-    /// Passes on the keys that the checkpoint does not have.
+    /// Passes on the keys that the checkpoint does not have. Other threads decode them.
     pub(super) fn visit_rest(self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error> {
-        for (key, entry) in self.keys {
-            if let Some(stored) = value(key, entry, Vec::new())? {
-                visit(stored)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.keys.len() / GROUP + 1);
+        let keys = Mutex::new(self.keys.into_iter());
+        let next_group = || -> Vec<(Vec<u8>, Entry)> {
+            keys.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(GROUP).collect()
+        };
+        std::thread::scope(|scope| {
+            let (decoded, groups) = mpsc::sync_channel(threads);
+            for _ in 0..threads {
+                let decoded = decoded.clone();
+                let decode = move || {
+                    loop {
+                        let group = next_group();
+                        if group.is_empty() {
+                            return;
+                        }
+                        let values = group.into_iter().filter_map(|(key, entry)| value(key, entry, vec![]).transpose());
+                        let values = values.collect::<Result<Vec<_>, Error>>();
+                        if decoded.send(values).is_err() {
+                            return;
+                        }
+                    }
+                };
+                let thread = std::thread::Builder::new().name("khonsu decoder".into());
+                let failed = |cause| Error::Storage(format!("decoding: no thread for it: {cause}"));
+                thread.spawn_scoped(scope, decode).map_err(failed)?;
             }
-        }
-        Ok(())
+            drop(decoded);
+            for group in groups {
+                group?.into_iter().try_for_each(&mut *visit)?;
+            }
+            Ok(())
+        })
     }
 }
 

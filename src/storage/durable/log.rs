@@ -364,3 +364,101 @@ pub(super) fn remove(folder: &std::path::Path, paths: &[PathBuf]) -> Result<(), 
     }
     if paths.is_empty() { Ok(()) } else { file::sync_directory(folder) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::file::File;
+    use super::*;
+    use crate::storage::{Change, Mutation};
+
+    fn log(name: &str) -> (Log, PathBuf) {
+        let folder = std::env::temp_dir().join(format!("khonsu-log-{}-{name}", std::process::id()));
+        file::create_directory(&folder).expect("it can be made");
+        let log = Log::new(folder.clone(), 1 << 16, End { full: Vec::new(), last: None, version: 0 });
+        (log.expect("it can be made"), folder)
+    }
+
+    fn apply(log: &mut Log, versions: &[u64], durability: Durability) -> Result<(), ApplyError> {
+        let delete = Mutation { key: b"key".to_vec(), change: Change::Delete };
+        let prepared = Prepared::new(&[delete]).expect("it can be stored");
+        let commits = versions.iter().map(|&version| Commit { version, prepared: &prepared });
+        log.append(&commits.collect::<Vec<_>>(), durability)
+    }
+
+    fn frames(path: &Path, salt: u64) -> Vec<Kind> {
+        let file = File::open_read(path).expect("it is there");
+        let mut data = vec![0; file.len().expect("it has a length") as usize];
+        file.read_exact_at(&mut data, 0).expect("it can be read");
+        let (mut offset, mut kinds) = (segment::HEADER, Vec::new());
+        while let Some(frame) = frame::read(&data[offset..], salt) {
+            kinds.push(frame.kind);
+            offset += frame::HEADER + frame.body.len();
+        }
+        kinds
+    }
+
+    #[test]
+    fn what_is_not_durable_waits_in_memory_for_what_is() {
+        let (mut log, folder) = log("waits");
+        let path = log.segment.file.path().to_path_buf();
+        apply(&mut log, &[1, 2], Durability::None).expect("it is taken");
+        assert_eq!(frames(&path, log.segment.salt), []);
+        apply(&mut log, &[3], Durability::Buffered).expect("it is written");
+        assert_eq!(frames(&path, log.segment.salt), [Kind::Start, Kind::Commit, Kind::Commit, Kind::Commit]);
+        assert!(log.durable < log.written);
+        log.sync().expect("it is synced");
+        assert_eq!(log.durable, log.written);
+        // It is not kept for ever.
+        let many: Vec<u64> = (4..60_000).collect();
+        for group in many.chunks(100) {
+            apply(&mut log, group, Durability::None).expect("it is taken");
+            assert!(log.pending.len() <= PENDING_BYTES);
+        }
+        assert!(log.full.len() > 10);
+        log.close().expect("it is closed");
+        assert_eq!(frames(log.segment.file.path(), log.segment.salt).last(), Some(&Kind::End));
+        drop(log);
+        file::remove_directory(&folder).expect("it can be removed");
+    }
+
+    #[test]
+    fn where_a_failed_write_cannot_be_taken_back_nothing_more_is_written() {
+        let (mut log, folder) = log("poison");
+        let path = log.segment.file.path().to_path_buf();
+        apply(&mut log, &[1], Durability::Synced).expect("it is written");
+        apply(&mut log, &[2], Durability::None).expect("it is taken");
+        // Neither written nor truncated.
+        log.segment.file = File::open_read(&path).expect("it is there");
+        let failed = apply(&mut log, &[3, 4], Durability::Synced).expect_err("it cannot be written");
+        assert_eq!(failed.applied, 0);
+        log.segment.file = File::open(&path).expect("it is there");
+        for refused in [apply(&mut log, &[5], Durability::None).map_err(|failed| failed.cause), log.sync(), log.close()]
+        {
+            let text = refused.expect_err("nothing more is written").to_string();
+            assert!(text.contains("since this failed: writing "), "{text}");
+        }
+        assert_eq!(frames(&path, log.segment.salt), [Kind::Start, Kind::Commit]);
+        drop(log);
+        file::remove_directory(&folder).expect("it can be removed");
+    }
+
+    #[test]
+    fn a_schema_has_one_number_in_a_segment() {
+        use arrow_schema::{DataType, Field, Schema};
+        let schema = |name: &str| Arc::new(Schema::new(vec![Field::new(name, DataType::Int8, true)]));
+        let metadata = std::collections::HashMap::from([("k".to_string(), "v".to_string())]);
+        let described = Arc::new(schema("a").as_ref().clone().with_metadata(metadata));
+        let mut schemas = Schemas::default();
+        let a = schema("a");
+        assert_eq!(schemas.number(&a), (0, true));
+        assert_eq!(schemas.number(&a), (0, false));
+        assert_eq!(schemas.number(&schema("a")), (0, false));
+        assert_eq!(schemas.number(&schema("b")), (1, true));
+        assert_eq!(schemas.number(&described), (2, true));
+        schemas.truncate(1);
+        assert_eq!(schemas.number(&described), (1, true));
+        assert_eq!(schemas.number(&a), (0, false));
+    }
+}
