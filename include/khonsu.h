@@ -629,10 +629,6 @@ typedef void (*khonsu_storage_destroy_fn)(void *context);
 /**
  * A storage of the caller's own, for khonsu_options_set_storage.
  *
- *     khonsu_storage_callbacks callbacks = {.size = sizeof(callbacks), .context = store, .load = load,
- *                                           .apply = apply, .sync = sync, .destroy = destroy};
- *     khonsu_options_set_storage(options, &callbacks, &error);
- *
  * Failures. A callback that returns KHONSU_STATUS_CORRUPTION or KHONSU_STATUS_LOCKED makes the call that it serves fail
  * with that status; every other number but KHONSU_STATUS_OK, one that is no khonsu_status included, with
  * KHONSU_STATUS_STORAGE. The message becomes part of the khonsu_error.
@@ -1359,9 +1355,6 @@ khonsu_status khonsu_loader_set_version(struct khonsu_loader *loader, uint64_t v
 /**
  * Opens a database: that of the path or of the storage in the options, with what is stored there; an empty one in
  * memory where there is neither.
- *
- *     khonsu_options_set_path(options, "accounts.khonsu", &error);
- *     khonsu_db_open(options, &db, &error);
  *
  * @param[in]  options NULL for the defaults; borrowed for the call, and copied, but for a storage of
  *                     khonsu_options_set_storage, which the database takes, also when it fails to open.
