@@ -49,7 +49,7 @@
  * Threads. Each type says its class. "Any number at once": all threads may call at the same time. "Serialized": one
  * thread at a time, and not always the same one. "Immutable": reading needs no care. A call whose object is const may
  * run beside other such calls on that object. Free a handle when no other thread uses it. Begin, read, write and
- * commit take no lock, and never wait for another thread.
+ * commit take no lock, and never wait for another thread; but in a stored database a commit waits for the disk.
  *
  * What khonsu checks. NULL, lengths and numbers out of range, objects in the wrong state, and every Arrow struct as
  * far as it can be seen: released ones, counts of buffers and children, lengths and offsets, null pointers, unknown
