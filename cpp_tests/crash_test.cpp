@@ -1,8 +1,8 @@
 // Processes with many committing threads that are killed at random instants, and what is left of their databases: every
 // commit that was acknowledged, as far as its durability promises, each whole, in one order, and nothing else.
 //
-// crash_test [ROUNDS] [SECONDS] [SEED] [ONLY]: ends after so many rounds or seconds, whichever is first. With ONLY, each
-// round has the parameters of round ONLY of the seed; the instants of the kills still differ from run to run.
+// crash_test [ROUNDS] [SECONDS] [SEED] [ONLY]: ends after so many rounds or seconds, whichever is first. With ONLY,
+// each round has the parameters of round ONLY of the seed; the instants of the kills still differ from run to run.
 //
 // How a round is judged. Each commit appends its token to the history of its space, a key that thus tells which commits
 // the database has, in which order. What a thread is about to commit it writes down before, in memory that survives it,
@@ -91,7 +91,7 @@ enum class Phase : std::uint32_t { starting, opening, running, closing, closed }
 struct Journal {
   std::atomic<Phase> phase;
   std::atomic<bool> stop;
-  std::atomic<std::uint32_t> checkpoints;  ///< odd while one is made
+  std::atomic<std::uint32_t> checkpoints;   ///< odd while one is made
   std::atomic<std::uint64_t> acknowledged;  ///< the highest version of a commit that was
   std::atomic<std::uint64_t> synced;        ///< up to this version all is on the disk
   std::atomic<std::uint32_t> failures;
@@ -178,10 +178,10 @@ struct Round {
   }
 
   [[nodiscard]] std::string to_string() const {
-    const char *name = !durability.has_value()                   ? "mixed"
-                       : *durability == Durability::none         ? "none"
-                       : *durability == Durability::buffered     ? "buffered"
-                                                                 : "synced";
+    const char *name = !durability.has_value()               ? "mixed"
+                       : *durability == Durability::none     ? "none"
+                       : *durability == Durability::buffered ? "buffered"
+                                                             : "synced";
     return std::to_string(threads) + " threads in " + (shared ? "one space" : "spaces of their own") + ", durability " +
            name + ", " + std::to_string(big_in_thousand) + " big values in 1000, checkpoints each " +
            std::to_string(checkpoints.count()) + " us, syncs each " + std::to_string(syncs.count()) + " us, " +
@@ -583,9 +583,7 @@ class Test {
     Journal &journal = *journal_;
     const pid_t child = storage::start([&] { Writer(round, keys_, journal, folder_ / "database").work(); });
     int status = 0;
-    const auto reaches = [&](Phase phase) {
-      return wait_until(child, status, [&] { return journal.phase >= phase; });
-    };
+    const auto reaches = [&](Phase phase) { return wait_until(child, status, [&] { return journal.phase >= phase; }); };
     if (!reaches(Phase::opening)) return status;
     if (round.end == kInOpen) {
       std::this_thread::sleep_for(random_time(*opening_time_ * 3 / 2));
@@ -683,8 +681,9 @@ class Test {
   /// Only before the first commit may there be nothing.
   std::string judge_empty() {
     if (!model_.empty()) return "everything is gone";
-    return journal_->attempts[0][0].outcome == Outcome::committed && journal_->counts[0] > 0 ? "the first commit is gone"
-                                                                                            : "";
+    return journal_->attempts[0][0].outcome == Outcome::committed && journal_->counts[0] > 0
+               ? "the first commit is gone"
+               : "";
   }
 
   /// Whether commits are missing that must be there: those that promised to be, those that others could not be without.
@@ -707,7 +706,8 @@ class Test {
           if (attempt.version < newest) return text + " is lost, and a later one is there";
           if (attempt.version <= journal_->synced) return text + " is lost, and was synced";
           // A log that refuses all writes cannot take them at the end either.
-          if (journal_->phase == Phase::closed && round.faults != kFailingSync) return text + " is lost, and the database was closed";
+          if (journal_->phase == Phase::closed && round.faults != kFailingSync)
+            return text + " is lost, and the database was closed";
           ++totals_.lost;
         } else if (number + 1 < present[thread].size()) {
           return "commit " + name + " neither succeeded nor failed";

@@ -103,7 +103,8 @@ class Image {
       const File &written = damaged != nullptr && damaged->path == file.path ? *damaged : file;
       const fs::path path = folder_ / written.path;
       fs::create_directories(path.parent_path());
-      std::ofstream(path, std::ios::binary).write(written.used.data(), static_cast<std::streamsize>(written.used.size()));
+      std::ofstream(path, std::ios::binary)
+          .write(written.used.data(), static_cast<std::streamsize>(written.used.size()));
       fs::resize_file(path, written.size);
     }
   }
@@ -122,9 +123,9 @@ struct Folder {
   std::size_t floor_of_blocks;
 };
 
-// Of a closed database, a bit takes away nothing unseen. A zeroed block may take the last commits with it, and with them
-// every sign that they were there; each takes more than 200 bytes. Of one that was killed nothing says that its last
-// commit was whole, and, when nothing was synced, that anything behind the checkpoint was.
+// Of a closed database, a bit takes away nothing unseen. A zeroed block may take the last commits with it, and with
+// them every sign that they were there; each takes more than 200 bytes. Of one that was killed nothing says that its
+// last commit was whole, and, when nothing was synced, that anything behind the checkpoint was.
 constexpr Folder kFolders[]{
     {"closed", Durability::synced, true, kCommits, kCommits - 4},
     {"killed after syncs", Durability::synced, false, kCommits - 1, kCommits - 4},
@@ -181,13 +182,15 @@ class Test {
     for (int number = 0; number < 8 && size > 16 * kBlock; ++number) {
       const std::size_t from = random_() % (size / kBlock - 8) * kBlock;
       if (std::any_of(file.used.begin() + static_cast<std::ptrdiff_t>(from),
-                      file.used.begin() + static_cast<std::ptrdiff_t>(from + kBlock), [](char byte) { return byte != 0; })) {
+                      file.used.begin() + static_cast<std::ptrdiff_t>(from + kBlock),
+                      [](char byte) { return byte != 0; })) {
         zero(from, from + kBlock, folder.floor_of_bits);
       }
     }
   }
 
-  /// Opens the folder with this damage: it is refused for the damaged file, or has one of the last states from floor on.
+  /// Opens the folder with this damage: it is refused for the damaged file, or has one of the last states from floor
+  /// on.
   void expect(const Folder &folder, const Image &image, const Image::File *damaged, std::size_t floor,
               const std::string &what) {
     image.restore(damaged);
@@ -216,9 +219,9 @@ class Test {
       if (mistake.empty()) mistake = different;
     }
     const auto earlier = std::find(states_.begin(), states_.end(), found);
-    return mistake + (earlier == states_.end() ? ", and no commit made such a state"
-                                               : "; it is the state after commit " +
-                                                     std::to_string(earlier - states_.begin()));
+    return mistake + (earlier == states_.end()
+                          ? ", and no commit made such a state"
+                          : "; it is the state after commit " + std::to_string(earlier - states_.begin()));
   }
 
   std::string judge_refusal(const Image::File *damaged) {

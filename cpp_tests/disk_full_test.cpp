@@ -1,5 +1,5 @@
-// A file system without space: a small tmpfs that only this process sees. Commits then fail, and say why; reads go on; and
-// once there is space again, so does the database.
+// A file system without space: a small tmpfs that only this process sees. Commits then fail, and say why; reads go on;
+// and once there is space again, so does the database.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -62,8 +62,8 @@ class Test {
   void give() { fs::remove(ballast_); }
 
   static bool says_full(const khonsu::Error &error) {
-    const bool does = error.status() == Status::storage &&
-                      error.message().find(std::strerror(ENOSPC)) != std::string_view::npos;
+    const bool does =
+        error.status() == Status::storage && error.message().find(std::strerror(ENOSPC)) != std::string_view::npos;
     if (!does) std::fprintf(stderr, "  it is: %s\n", error.to_string().c_str());
     return does;
   }

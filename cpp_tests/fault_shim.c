@@ -1,4 +1,4 @@
-/* See fault_shim.h. Calls that are not meant pass through at the cost of one readlink. */
+/* See fault_shim.h. While a directory is watched, a call that is not meant pays one readlink. */
 #undef _FORTIFY_SOURCE /* its inline versions of open and read would stand where these functions are defined */
 #define _GNU_SOURCE
 #include "fault_shim.h"
@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -97,14 +98,30 @@ static int is_watched_file(int file) {
   return bytes > 0 && is_below(path, (size_t)bytes);
 }
 
-static int is_watched_path(int directory, const char *path) {
+/* The absolute path, which is as long as whole allows; 0 when nothing is watched or there is none. */
+static int whole_path(int directory, const char *path, char *whole, size_t size) {
+  char link[64], parent[PATH_MAX];
   if (atomic_load(&watched_bytes) == 0 || path == NULL) return 0;
-  if (path[0] == '/') return is_below(path, strlen(path));
-  if (directory != AT_FDCWD) return is_watched_file(directory);
-  char here[PATH_MAX], whole[2 * PATH_MAX];
-  if (getcwd(here, sizeof(here)) == NULL) return 0;
-  int bytes = snprintf(whole, sizeof(whole), "%s/%s", here, path);
-  return bytes > 0 && is_below(whole, (size_t)bytes);
+  int error = errno, bytes = 0;
+  if (path[0] == '/') {
+    bytes = snprintf(whole, size, "%s", path);
+  } else {
+    ssize_t found = 0;
+    if (directory == AT_FDCWD) {
+      found = getcwd(parent, sizeof(parent)) == NULL ? 0 : (ssize_t)strlen(parent);
+    } else {
+      snprintf(link, sizeof(link), "/proc/self/fd/%d", directory);
+      found = readlink(link, parent, sizeof(parent) - 1);
+    }
+    if (found > 0) bytes = snprintf(whole, size, "%.*s/%s", (int)found, parent, path);
+  }
+  errno = error;
+  return bytes > 0 && (size_t)bytes < size;
+}
+
+static int is_watched_path(int directory, const char *path) {
+  char whole[2 * PATH_MAX];
+  return whole_path(directory, path, whole, sizeof(whole)) && is_below(whole, strlen(whole));
 }
 
 enum verdict { PASSES, FAILS, PARTIAL };
@@ -142,8 +159,6 @@ static enum verdict judge(enum fault_call call) {
   return FAILS;
 }
 
-/* ---- the calls ---- */
-
 /* The next definition of a function, which is the C library's. */
 static void *next(const char *name) {
   void *found = dlsym(RTLD_NEXT, name);
@@ -154,149 +169,310 @@ static void *next(const char *name) {
   return found;
 }
 
-/* NEXT(type, name): name's own next definition, looked up once. ISO C has no cast from void * to a function, so by memcpy. */
-#define NEXT(function, name)                   \
-  static _Atomic(void *) cached;               \
-  void *found_next = atomic_load(&cached);     \
-  if (found_next == NULL) {                    \
-    found_next = next(name);                   \
-    atomic_store(&cached, found_next);         \
-  }                                            \
+/* NEXT(function, name): the next definition, looked up once. ISO C has no cast from void * to a function: by memcpy. */
+#define NEXT(function, name)               \
+  static _Atomic(void *) cached;           \
+  void *found_next = atomic_load(&cached); \
+  if (found_next == NULL) {                \
+    found_next = next(name);               \
+    atomic_store(&cached, found_next);     \
+  }                                        \
   memcpy(&(function), &found_next, sizeof(function))
 
-#define OPEN(name)                                                                                        \
-  int name(const char *path, int flags, ...) {                                                            \
-    int (*function)(const char *, int, ...);                                                              \
-    NEXT(function, #name);                                                                                \
-    va_list arguments;                                                                                    \
-    va_start(arguments, flags);                                                                           \
-    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;                          \
-    va_end(arguments);                                                                                    \
-    if (is_watched_path(AT_FDCWD, path) && judge(FAULT_OPEN) == FAILS) return -1;                         \
-    return function(path, flags, mode);                                                                   \
+/* ---- the record ---- */
+
+static FILE *record; /* under record_lock; NULL: nothing is written down */
+static _Atomic int records;
+static pthread_mutex_t record_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic uint64_t syncs;
+
+static int is_zero(const char *data, size_t size) {
+  return size == 0 || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0);
+}
+
+static void write_record(struct fault_record entry, const char *path, const char *other, const void *data) {
+  int error = errno;
+  entry.path_bytes = path == NULL ? 0 : (uint32_t)strlen(path);
+  entry.other_path_bytes = other == NULL ? 0 : (uint32_t)strlen(other);
+  entry.has_data = data != NULL && !is_zero(data, entry.size);
+  pthread_mutex_lock(&record_lock);
+  fwrite(&entry, sizeof(entry), 1, record);
+  if (entry.path_bytes != 0) fwrite(path, entry.path_bytes, 1, record);
+  if (entry.other_path_bytes != 0) fwrite(other, entry.other_path_bytes, 1, record);
+  if (entry.has_data) fwrite(data, entry.size, 1, record);
+  /* The program may be killed right after what is written down. */
+  if (fflush(record) != 0) abort();
+  pthread_mutex_unlock(&record_lock);
+  errno = error;
+}
+
+static uint64_t inode_of(int file) {
+  struct stat status;
+  return fstat(file, &status) == 0 ? (uint64_t)status.st_ino : 0;
+}
+
+void fault_shim_record(const char *file) {
+  struct stat status;
+  record = fopen(file, "wx");
+  if (record == NULL || stat(watched, &status) != 0) abort();
+  write_record((struct fault_record){.kind = FAULT_RECORD_ROOT, .inode = (uint64_t)status.st_ino}, NULL, NULL, NULL);
+  atomic_store(&records, 1);
+}
+
+void fault_shim_mark(uint64_t number) {
+  write_record((struct fault_record){.kind = FAULT_RECORD_MARK, .at = number}, NULL, NULL, NULL);
+}
+
+static int is_recorded_file(int file) { return atomic_load(&records) && is_watched_file(file); }
+static int is_recorded_path(int directory, const char *path) {
+  return atomic_load(&records) && is_watched_path(directory, path);
+}
+
+/* Whether a path that is about to be opened is a new file, when that is to be known. */
+static int is_new(int directory, const char *path, int flags) {
+  struct stat status;
+  int error = errno;
+  int is = (flags & O_CREAT) != 0 && is_recorded_path(directory, path) && fstatat(directory, path, &status, 0) != 0;
+  errno = error;
+  return is;
+}
+
+static void record_open(int file, int created, int directory, const char *path, int flags) {
+  char whole[2 * PATH_MAX];
+  if (file < 0 || !is_recorded_path(directory, path) || !whole_path(directory, path, whole, sizeof(whole))) return;
+  if (created) {
+    write_record((struct fault_record){.kind = FAULT_RECORD_CREATE, .inode = inode_of(file)}, whole, NULL, NULL);
+  } else if ((flags & O_TRUNC) != 0) {
+    write_record((struct fault_record){.kind = FAULT_RECORD_RESIZE, .inode = inode_of(file)}, NULL, NULL, NULL);
+  }
+}
+
+/* at: where it was written; negative: where the file's position was, which is behind it now. */
+static void record_write(int file, const void *data, ssize_t size, off64_t at) {
+  if (size <= 0 || !is_recorded_file(file)) return;
+  if (at < 0) at = lseek64(file, 0, SEEK_CUR) - size;
+  write_record(
+      (struct fault_record){
+          .kind = FAULT_RECORD_WRITE, .inode = inode_of(file), .at = (uint64_t)at, .size = (uint64_t)size},
+      NULL, NULL, data);
+}
+
+static void record_parts(int file, const struct iovec *parts, ssize_t size, off64_t at) {
+  if (size <= 0 || !is_recorded_file(file)) return;
+  if (at < 0) at = lseek64(file, 0, SEEK_CUR) - size;
+  for (; size > 0; parts++) {
+    size_t part = (size_t)size < parts->iov_len ? (size_t)size : parts->iov_len;
+    record_write(file, parts->iov_base, (ssize_t)part, at);
+    at += (off64_t)part;
+    size -= (ssize_t)part;
+  }
+}
+
+static uint64_t record_sync(int file) {
+  if (!is_recorded_file(file)) return 0;
+  uint64_t number = atomic_fetch_add(&syncs, 1) + 1;
+  write_record((struct fault_record){.kind = FAULT_RECORD_SYNC, .inode = inode_of(file), .at = number}, NULL, NULL,
+               NULL);
+  return number;
+}
+
+static void record_synced(uint64_t number, int result) {
+  if (number == 0 || result != 0) return;
+  write_record((struct fault_record){.kind = FAULT_RECORD_SYNCED, .at = number}, NULL, NULL, NULL);
+}
+
+static void record_resize(int file, int result, off64_t size) {
+  if (result != 0 || !is_recorded_file(file)) return;
+  write_record((struct fault_record){.kind = FAULT_RECORD_RESIZE, .inode = inode_of(file), .size = (uint64_t)size},
+               NULL, NULL, NULL);
+}
+
+static void record_path(enum fault_call call, int result, int directory, const char *path, const char *other) {
+  char whole[2 * PATH_MAX];
+  struct stat status;
+  if (result != 0 || !is_recorded_path(directory, path) || !whole_path(directory, path, whole, sizeof(whole))) return;
+  if (call == FAULT_MKDIR && stat(whole, &status) == 0) {
+    write_record((struct fault_record){.kind = FAULT_RECORD_MKDIR, .inode = (uint64_t)status.st_ino}, whole, NULL,
+                 NULL);
+  } else if (call == FAULT_UNLINK) {
+    write_record((struct fault_record){.kind = FAULT_RECORD_UNLINK}, whole, NULL, NULL);
+  } else if (call == FAULT_RENAME) {
+    write_record((struct fault_record){.kind = FAULT_RECORD_RENAME}, whole, other, NULL);
+  }
+}
+
+/* What has no record must not happen where one is kept. */
+static void no_record(int watched_call) {
+  if (!watched_call || !atomic_load(&records)) return;
+  fprintf(stderr, "fault_shim: a call that is not written down\n");
+  abort();
+}
+
+/* ---- the calls ---- */
+
+#define OPEN(name)                                                                \
+  int name(const char *path, int flags, ...) {                                    \
+    int (*function)(const char *, int, ...);                                      \
+    NEXT(function, #name);                                                        \
+    va_list arguments;                                                            \
+    va_start(arguments, flags);                                                   \
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;  \
+    va_end(arguments);                                                            \
+    if (is_watched_path(AT_FDCWD, path) && judge(FAULT_OPEN) == FAILS) return -1; \
+    int created = is_new(AT_FDCWD, path, flags);                                  \
+    int file = function(path, flags, mode);                                       \
+    record_open(file, created, AT_FDCWD, path, flags);                            \
+    return file;                                                                  \
   }
 OPEN(open)
 OPEN(open64)
 
-#define OPENAT(name)                                                                                      \
-  int name(int directory, const char *path, int flags, ...) {                                             \
-    int (*function)(int, const char *, int, ...);                                                         \
-    NEXT(function, #name);                                                                                \
-    va_list arguments;                                                                                    \
-    va_start(arguments, flags);                                                                           \
-    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;                          \
-    va_end(arguments);                                                                                    \
-    if (is_watched_path(directory, path) && judge(FAULT_OPEN) == FAILS) return -1;                        \
-    return function(directory, path, flags, mode);                                                        \
+#define OPENAT(name)                                                               \
+  int name(int directory, const char *path, int flags, ...) {                      \
+    int (*function)(int, const char *, int, ...);                                  \
+    NEXT(function, #name);                                                         \
+    va_list arguments;                                                             \
+    va_start(arguments, flags);                                                    \
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;   \
+    va_end(arguments);                                                             \
+    if (is_watched_path(directory, path) && judge(FAULT_OPEN) == FAILS) return -1; \
+    int created = is_new(directory, path, flags);                                  \
+    int file = function(directory, path, flags, mode);                             \
+    record_open(file, created, directory, path, flags);                            \
+    return file;                                                                   \
   }
 OPENAT(openat)
 OPENAT(openat64)
 
-/* ON_FILE(call, result, name, parameters, arguments): a call on an open file, which fails or does not. */
-#define ON_FILE(call, result, name, parameters, arguments)       \
-  result name parameters {                                       \
-    result(*function) parameters;                                \
-    NEXT(function, #name);                                       \
-    if (is_watched_file(file) && judge(call) == FAILS) return -1; \
-    return function arguments;                                   \
+#define READ(name, parameters, arguments)                               \
+  ssize_t name parameters {                                             \
+    ssize_t(*function) parameters;                                      \
+    NEXT(function, #name);                                              \
+    if (is_watched_file(file) && judge(FAULT_READ) == FAILS) return -1; \
+    return function arguments;                                          \
   }
-ON_FILE(FAULT_READ, ssize_t, read, (int file, void *data, size_t size), (file, data, size))
-ON_FILE(FAULT_READ, ssize_t, pread, (int file, void *data, size_t size, off_t at), (file, data, size, at))
-ON_FILE(FAULT_READ, ssize_t, pread64, (int file, void *data, size_t size, off64_t at), (file, data, size, at))
-ON_FILE(FAULT_READ, ssize_t, readv, (int file, const struct iovec *parts, int count), (file, parts, count))
-ON_FILE(FAULT_READ, ssize_t, preadv, (int file, const struct iovec *parts, int count, off_t at),
-        (file, parts, count, at))
-ON_FILE(FAULT_READ, ssize_t, preadv64, (int file, const struct iovec *parts, int count, off64_t at),
-        (file, parts, count, at))
-ON_FILE(FAULT_SYNC, int, fsync, (int file), (file))
-ON_FILE(FAULT_SYNC, int, fdatasync, (int file), (file))
-ON_FILE(FAULT_SYNC, int, sync_file_range, (int file, off64_t at, off64_t size, unsigned flags),
-        (file, at, size, flags))
-ON_FILE(FAULT_TRUNCATE, int, ftruncate, (int file, off_t size), (file, size))
-ON_FILE(FAULT_TRUNCATE, int, ftruncate64, (int file, off64_t size), (file, size))
-ON_FILE(FAULT_TRUNCATE, int, fallocate, (int file, int mode, off_t at, off_t size), (file, mode, at, size))
-ON_FILE(FAULT_TRUNCATE, int, fallocate64, (int file, int mode, off64_t at, off64_t size), (file, mode, at, size))
+READ(read, (int file, void *data, size_t size), (file, data, size))
+READ(pread, (int file, void *data, size_t size, off_t at), (file, data, size, at))
+READ(pread64, (int file, void *data, size_t size, off64_t at), (file, data, size, at))
+READ(readv, (int file, const struct iovec *parts, int count), (file, parts, count))
+READ(preadv, (int file, const struct iovec *parts, int count, off_t at), (file, parts, count, at))
+READ(preadv64, (int file, const struct iovec *parts, int count, off64_t at), (file, parts, count, at))
+
+#define SYNC(name)                                                      \
+  int name(int file) {                                                  \
+    int (*function)(int);                                               \
+    NEXT(function, #name);                                              \
+    if (is_watched_file(file) && judge(FAULT_SYNC) == FAILS) return -1; \
+    uint64_t number = record_sync(file);                                \
+    int result = function(file);                                        \
+    record_synced(number, result);                                      \
+    return result;                                                      \
+  }
+SYNC(fsync)
+SYNC(fdatasync)
+
+#define RESIZE(name, offset)                                                \
+  int name(int file, offset size) {                                         \
+    int (*function)(int, offset);                                           \
+    NEXT(function, #name);                                                  \
+    if (is_watched_file(file) && judge(FAULT_TRUNCATE) == FAILS) return -1; \
+    int result = function(file, size);                                      \
+    record_resize(file, result, size);                                      \
+    return result;                                                          \
+  }
+RESIZE(ftruncate, off_t)
+RESIZE(ftruncate64, off64_t)
+
+#define FALLOCATE(name, offset)                                             \
+  int name(int file, int mode, offset at, offset size) {                    \
+    int (*function)(int, int, offset, offset);                              \
+    NEXT(function, #name);                                                  \
+    no_record(is_watched_file(file));                                       \
+    if (is_watched_file(file) && judge(FAULT_TRUNCATE) == FAILS) return -1; \
+    return function(file, mode, at, size);                                  \
+  }
+FALLOCATE(fallocate, off_t)
+FALLOCATE(fallocate64, off64_t)
 
 /* This one returns its error. */
-#define POSIX_FALLOCATE(name, offset)                                                        \
-  int name(int file, offset at, offset size) {                                               \
-    int (*function)(int, offset, offset);                                                    \
-    NEXT(function, #name);                                                                   \
-    int error = errno;                                                                       \
-    if (is_watched_file(file) && judge(FAULT_TRUNCATE) == FAILS) {                           \
-      int injected = errno;                                                                  \
-      errno = error;                                                                         \
-      return injected;                                                                       \
-    }                                                                                        \
-    return function(file, at, size);                                                         \
+#define POSIX_FALLOCATE(name, offset)                              \
+  int name(int file, offset at, offset size) {                     \
+    int (*function)(int, offset, offset);                          \
+    NEXT(function, #name);                                         \
+    no_record(is_watched_file(file));                              \
+    int error = errno;                                             \
+    if (is_watched_file(file) && judge(FAULT_TRUNCATE) == FAILS) { \
+      int injected = errno;                                        \
+      errno = error;                                               \
+      return injected;                                             \
+    }                                                              \
+    return function(file, at, size);                               \
   }
 POSIX_FALLOCATE(posix_fallocate, off_t)
 POSIX_FALLOCATE(posix_fallocate64, off64_t)
 
-/* ON_DATA: a write from one buffer, of which half may be written. */
-#define ON_DATA(name, parameters, whole, half)                \
-  ssize_t name parameters {                                   \
-    ssize_t(*function) parameters;                            \
-    NEXT(function, #name);                                    \
+/* WRITE: from one buffer, of which half may be written. */
+#define WRITE(name, parameters, arguments, where)                  \
+  ssize_t name parameters {                                        \
+    ssize_t(*function) parameters;                                 \
+    NEXT(function, #name);                                         \
     switch (is_watched_file(file) ? judge(FAULT_WRITE) : PASSES) { \
-      case FAILS: return -1;                                  \
-      case PARTIAL: return function half;                     \
-      case PASSES: break;                                     \
-    }                                                         \
-    return function whole;                                    \
+      case FAILS: return -1;                                       \
+      case PARTIAL: size = (size + 1) / 2; break;                  \
+      case PASSES: break;                                          \
+    }                                                              \
+    ssize_t written = function arguments;                          \
+    record_write(file, data, written, where);                      \
+    return written;                                                \
   }
-ON_DATA(write, (int file, const void *data, size_t size), (file, data, size), (file, data, (size + 1) / 2))
-ON_DATA(pwrite, (int file, const void *data, size_t size, off_t at), (file, data, size, at),
-        (file, data, (size + 1) / 2, at))
-ON_DATA(pwrite64, (int file, const void *data, size_t size, off64_t at), (file, data, size, at),
-        (file, data, (size + 1) / 2, at))
+WRITE(write, (int file, const void *data, size_t size), (file, data, size), -1)
+WRITE(pwrite, (int file, const void *data, size_t size, off_t at), (file, data, size, at), at)
+WRITE(pwrite64, (int file, const void *data, size_t size, off64_t at), (file, data, size, at), at)
 
-/* ON_PARTS: a write from several buffers; half of it is half of the buffers, or half of the only one. */
-#define ON_PARTS(name, parameters, whole)                                                  \
-  ssize_t name parameters {                                                                \
-    ssize_t(*function) parameters;                                                         \
-    NEXT(function, #name);                                                                 \
-    struct iovec first;                                                                    \
-    switch (is_watched_file(file) ? judge(FAULT_WRITE) : PASSES) {                         \
-      case FAILS: return -1;                                                               \
-      case PARTIAL:                                                                        \
-        if (count > 1) {                                                                   \
-          count /= 2;                                                                      \
-        } else if (count == 1) {                                                           \
-          first = parts[0];                                                                \
-          first.iov_len = (first.iov_len + 1) / 2;                                         \
-          parts = &first;                                                                  \
-        }                                                                                  \
-        break;                                                                             \
-      case PASSES: break;                                                                  \
-    }                                                                                      \
-    return function whole;                                                                 \
+/* WRITEV: from several buffers; half of it is half of them, or half of the only one. */
+#define WRITEV(name, parameters, arguments, where)                 \
+  ssize_t name parameters {                                        \
+    ssize_t(*function) parameters;                                 \
+    NEXT(function, #name);                                         \
+    struct iovec half;                                             \
+    switch (is_watched_file(file) ? judge(FAULT_WRITE) : PASSES) { \
+      case FAILS: return -1;                                       \
+      case PARTIAL:                                                \
+        if (count > 1) {                                           \
+          count /= 2;                                              \
+        } else if (count == 1) {                                   \
+          half = parts[0];                                         \
+          half.iov_len = (half.iov_len + 1) / 2;                   \
+          parts = &half;                                           \
+        }                                                          \
+        break;                                                     \
+      case PASSES: break;                                          \
+    }                                                              \
+    ssize_t written = function arguments;                          \
+    record_parts(file, parts, written, where);                     \
+    return written;                                                \
   }
-ON_PARTS(writev, (int file, const struct iovec *parts, int count), (file, parts, count))
-ON_PARTS(pwritev, (int file, const struct iovec *parts, int count, off_t at), (file, parts, count, at))
-ON_PARTS(pwritev64, (int file, const struct iovec *parts, int count, off64_t at), (file, parts, count, at))
+WRITEV(writev, (int file, const struct iovec *parts, int count), (file, parts, count), -1)
+WRITEV(pwritev, (int file, const struct iovec *parts, int count, off_t at), (file, parts, count, at), at)
+WRITEV(pwritev64, (int file, const struct iovec *parts, int count, off64_t at), (file, parts, count, at), at)
 
-/* ON_PATH: a call on a path, below a directory that is open or the current one. */
-#define ON_PATH(call, name, directory, parameters, arguments)                \
+/* ON_PATH: a call on a path, below a directory that is open or the current one, and perhaps another path. */
+#define ON_PATH(call, name, directory, other, parameters, arguments)         \
   int name parameters {                                                      \
     int(*function) parameters;                                               \
     NEXT(function, #name);                                                   \
     if (is_watched_path(directory, path) && judge(call) == FAILS) return -1; \
-    return function arguments;                                               \
+    int result = function arguments;                                         \
+    record_path(call, result, directory, path, other);                       \
+    return result;                                                           \
   }
-ON_PATH(FAULT_OPEN, creat, AT_FDCWD, (const char *path, mode_t mode), (path, mode))
-ON_PATH(FAULT_OPEN, creat64, AT_FDCWD, (const char *path, mode_t mode), (path, mode))
-ON_PATH(FAULT_TRUNCATE, truncate, AT_FDCWD, (const char *path, off_t size), (path, size))
-ON_PATH(FAULT_TRUNCATE, truncate64, AT_FDCWD, (const char *path, off64_t size), (path, size))
-ON_PATH(FAULT_RENAME, rename, AT_FDCWD, (const char *path, const char *to), (path, to))
-ON_PATH(FAULT_RENAME, renameat, from, (int from, const char *path, int there, const char *to), (from, path, there, to))
-ON_PATH(FAULT_RENAME, renameat2, from, (int from, const char *path, int there, const char *to, unsigned flags),
+ON_PATH(FAULT_RENAME, rename, AT_FDCWD, to, (const char *path, const char *to), (path, to))
+ON_PATH(FAULT_RENAME, renameat, from, to, (int from, const char *path, int there, const char *to),
+        (from, path, there, to))
+ON_PATH(FAULT_RENAME, renameat2, from, to, (int from, const char *path, int there, const char *to, unsigned flags),
         (from, path, there, to, flags))
-ON_PATH(FAULT_RENAME, link, AT_FDCWD, (const char *path, const char *to), (path, to))
-ON_PATH(FAULT_RENAME, linkat, from, (int from, const char *path, int there, const char *to, int flags),
-        (from, path, there, to, flags))
-ON_PATH(FAULT_UNLINK, unlink, AT_FDCWD, (const char *path), (path))
-ON_PATH(FAULT_UNLINK, unlinkat, from, (int from, const char *path, int flags), (from, path, flags))
-ON_PATH(FAULT_UNLINK, rmdir, AT_FDCWD, (const char *path), (path))
-ON_PATH(FAULT_MKDIR, mkdir, AT_FDCWD, (const char *path, mode_t mode), (path, mode))
-ON_PATH(FAULT_MKDIR, mkdirat, from, (int from, const char *path, mode_t mode), (from, path, mode))
+ON_PATH(FAULT_UNLINK, unlink, AT_FDCWD, NULL, (const char *path), (path))
+ON_PATH(FAULT_UNLINK, unlinkat, from, NULL, (int from, const char *path, int flags), (from, path, flags))
+ON_PATH(FAULT_UNLINK, rmdir, AT_FDCWD, NULL, (const char *path), (path))
+ON_PATH(FAULT_MKDIR, mkdir, AT_FDCWD, NULL, (const char *path, mode_t mode), (path, mode))
+ON_PATH(FAULT_MKDIR, mkdirat, from, NULL, (int from, const char *path, mode_t mode), (from, path, mode))

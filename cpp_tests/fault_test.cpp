@@ -1,6 +1,6 @@
-// Faults of the file system, one after the other: for each kind of call and each number n, the n-th such call of a fixed
-// workload fails. Each commit must then either succeed, or say that storage failed and why, and leave memory as it was;
-// reads go on; and when the database is opened again, what was acknowledged is there, and nothing that failed.
+// Faults of the file system, one after the other: for each kind of call and each number n, the n-th such call of a
+// fixed workload fails. Each commit must then either succeed, or say that storage failed and why, and leave memory as
+// it was; reads go on; and when the database is opened again, what was acknowledged is there, and nothing that failed.
 //
 // fault_test [FAULT [N]]: only this fault, and only its n-th call. Without arguments: all.
 #include <algorithm>
@@ -34,7 +34,7 @@ struct Step {
   std::vector<Change> changes{};
 };
 
-constexpr std::uint32_t kBlock = 30000;         // rows of a value that takes many pages
+constexpr std::uint32_t kBlock = 30000;          // rows of a value that takes many pages
 constexpr std::uint32_t kHalfSegment = 1200000;  // rows: two of them take more than a segment of the log
 
 const std::vector<Step> &steps() {
@@ -147,7 +147,9 @@ constexpr std::array<Fault, 13> kFaults{{
 }};
 
 /// Whether the database must take writes again once the fault is over.
-bool goes_on(const Fault &fault) { return fault.call != FAULT_SYNC && fault.call != FAULT_TRUNCATE && !fault.no_truncate; }
+bool goes_on(const Fault &fault) {
+  return fault.call != FAULT_SYNC && fault.call != FAULT_TRUNCATE && !fault.no_truncate;
+}
 
 // ---- the process with faults ----
 
@@ -292,8 +294,8 @@ class Test {
     const fs::path folder = folder_ / (std::string(fault.name) + "-" + std::to_string(number));
     fs::create_directory(folder);
     notes_->clear();
-    const std::string failure = storage::failure_of(
-        storage::wait_for(storage::start([&] { Run(fault, number, *notes_, folder).work(); })));
+    const std::string failure =
+        storage::failure_of(storage::wait_for(storage::start([&] { Run(fault, number, *notes_, folder).work(); })));
     std::string mistake = failure;
     if (mistake.empty() && !notes_->done) mistake = "the workload did not come to its end";
     if (mistake.empty()) mistake = judge(fault, folder);
@@ -311,8 +313,7 @@ class Test {
  private:
   void open(const fs::path &folder) {
     report_->clear();
-    const std::string failure =
-        storage::failure_of(storage::wait_for(storage::start([&] { report_->open(folder); })));
+    const std::string failure = storage::failure_of(storage::wait_for(storage::start([&] { report_->open(folder); })));
     CHECK(failure.empty());
   }
 
@@ -340,7 +341,8 @@ class Test {
 
   /// A backup that succeeded has everything; one that failed is not taken for one, unless it is whole.
   std::string judge_backup(const Fault &fault, const fs::path &folder, const storage::State &expected) {
-    const auto step = std::find_if(steps().begin(), steps().end(), [](const Step &one) { return one.what == Do::backup; });
+    const auto step =
+        std::find_if(steps().begin(), steps().end(), [](const Step &one) { return one.what == Do::backup; });
     const bool succeeded = notes_->succeeded[static_cast<std::size_t>(step - steps().begin())];
     const fs::path backup = folder / "backup";
     if (!fs::exists(backup) || fs::is_empty(backup)) return succeeded ? "there is no backup" : "";

@@ -23,7 +23,8 @@ std::map<std::string, std::string> contents_of(const fs::path &folder) {
 }
 
 void put(const khonsu::Database &database, const std::string &key, std::int64_t value) {
-  CHECK_OK(database.transact([&](khonsu::Transaction &transaction) { return transaction.put(key, batch_of({value})); }));
+  CHECK_OK(
+      database.transact([&](khonsu::Transaction &transaction) { return transaction.put(key, batch_of({value})); }));
 }
 
 bool has(const khonsu::Database &database, const std::string &key, std::int64_t value) {
@@ -53,7 +54,9 @@ khonsu::Error refuses(const fs::path &folder, const fs::path &parent, Status sta
 /// Folders that other versions of khonsu have written, or none.
 void formats() {
   const fs::path folder = root / "formats";
-  { put(storage::open(folder).value_or_throw(), "key", 1); }
+  {
+    put(storage::open(folder).value_or_throw(), "key", 1);
+  }
   std::ifstream stream(folder / "FORMAT");
   const std::string format{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
   const auto digit = format.find('1');
@@ -162,7 +165,9 @@ void races() {
 /// What a crash has left half made goes when the database is opened.
 void leftovers() {
   const fs::path folder = root / "leftovers";
-  { put(storage::open(folder).value_or_throw(), "key", 1); }
+  {
+    put(storage::open(folder).value_or_throw(), "key", 1);
+  }
   const fs::path half = folder / "checkpoint-00000000000000000009.tmp";
   fs::create_directory(half);
   write_text(half / "0.arrows", "half");

@@ -1,5 +1,5 @@
-// What the tests of durable storage share: databases that are opened by processes of their own, which may die, and memory
-// in which they tell what they did and found.
+// What the tests of durable storage share: databases that are opened by processes of their own, which may die, and
+// memory in which they tell what they did and found.
 #ifndef KHONSU_STORAGE_TESTING_HPP
 #define KHONSU_STORAGE_TESTING_HPP
 
