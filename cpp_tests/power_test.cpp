@@ -51,10 +51,13 @@ void commit(khonsu::Transaction *transaction, storage::State &state, std::uint32
   if (number % 16 == 9) change("big", kBigRows, false);
 }
 
-/// Marks: 2 * n before commit n (from 1) is tried, 2 * n + 1 when all commits up to n are on the disk.
+/// Marks: 2 * n before commit n (from 1) is tried, 2 * n + 1 when all commits up to n are on the disk: when that was
+/// reported, or when n, which is to be synced, was seen by a reader.
 void work(const fs::path &folder, const fs::path &record) {
   fault_shim_watch(folder.c_str());
   fault_shim_record(record.c_str());
+  // There is time to see what is not on the disk yet.
+  fault_shim_delay(FAULT_SYNC, 300);
   storage::State state;
   std::uint32_t number = 0;
   for (std::uint32_t opening = 0; opening < kOpens; ++opening) {
@@ -71,6 +74,17 @@ void work(const fs::path &folder, const fs::path &record) {
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
       }
     });
+    std::thread reads([&] {
+      std::uint32_t last = 0;
+      while (!stop) {
+        auto transaction = database.begin(std::move(khonsu::TransactionOptions().read_only())).value_or_throw();
+        const auto found = transaction.get_array("number");
+        if (!CHECK_OK(found) || !found.value().has_value()) continue;
+        const auto seen = static_cast<std::uint32_t>(arrow_testing_int64_at(found.value()->get(), 0, 0) - 100);
+        if (seen != last && durability_of(seen) == Durability::synced) fault_shim_mark(2 * (seen + 1) + 1);
+        last = seen;
+      }
+    });
     for (const std::uint32_t end = number + kCommits / kOpens; number < end; ++number) {
       const Durability durability = durability_of(number);
       auto transaction =
@@ -84,6 +98,7 @@ void work(const fs::path &folder, const fs::path &record) {
     }
     stop = true;
     checkpoints.join();
+    reads.join();
     database = khonsu::Database();
     // Closing leaves nothing to chance.
     fault_shim_mark(2 * number + 1);
