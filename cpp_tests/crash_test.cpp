@@ -210,8 +210,11 @@ class Writer {
   void work() {
     set_up();
     fault_shim_delay(FAULT_SYNC, static_cast<std::uint32_t>(round_.sync_delay.count()));
-    if (round_.faults == kFullDisk) fault_shim_fail_some(FAULT_WRITE, 20000, ENOSPC, round_.seed);
-    if (round_.faults == kBadDisk) fault_shim_fail_some(FAULT_WRITE, 20000, EIO, round_.seed);
+    if (round_.faults == kFullDisk || round_.faults == kBadDisk) {
+      for (const fault_call call : {FAULT_WRITE, FAULT_FILL}) {
+        fault_shim_fail_some(call, 20000, round_.faults == kFullDisk ? ENOSPC : EIO, round_.seed);
+      }
+    }
     if (round_.faults == kFailingSync) fault_shim_fail(FAULT_SYNC, 1 + round_.seed % 40, 1, EIO, 0);
     journal_.phase = Phase::running;
     std::vector<std::thread> threads;

@@ -132,7 +132,7 @@ class Test {
   }
 
   void fills_up_and_goes_on() {
-    take(8 << 20);
+    take(24 << 20);
     auto opened = storage::open(folder_ / "database");
     if (!CHECK_OK(opened)) return;
     khonsu::Database database = std::move(opened).value();
@@ -180,7 +180,7 @@ class Test {
       }
     }
     give();
-    if (!CHECK(mount("khonsu", folder_.c_str(), "tmpfs", MS_REMOUNT, "size=160m") == 0)) return;
+    if (!CHECK(mount("khonsu", folder_.c_str(), "tmpfs", MS_REMOUNT, "size=200m") == 0)) return;
     auto opened = storage::open(folder_ / "database");
     if (!CHECK_OK(opened)) return;
     expect_state(opened.value());
@@ -198,7 +198,7 @@ class Test {
 int main() {
   const fs::path folder = storage::new_folder("disk-full");
   int result = 77;
-  if (mount_private(folder, "size=48m")) {
+  if (mount_private(folder, "size=64m")) {
     Test(folder).all();
     CHECK(umount2(folder.c_str(), MNT_DETACH) == 0);
     result = check::finish("disk_full_test");

@@ -124,6 +124,15 @@ static int is_watched_path(int directory, const char *path) {
   return whole_path(directory, path, whole, sizeof(whole)) && is_below(whole, strlen(whole));
 }
 
+static int is_zero(const char *data, size_t size) {
+  return size == 0 || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0);
+}
+
+/* Of a write: what it counts as. */
+static enum fault_call write_call(const void *data, size_t size) {
+  return size >= 4096 && is_zero(data, size) ? FAULT_FILL : FAULT_WRITE;
+}
+
 enum verdict { PASSES, FAILS, PARTIAL };
 
 /* splitmix64: the n-th number of a seed. */
@@ -148,10 +157,10 @@ static enum verdict judge(enum fault_call call) {
   if (per_million != 0) {
     uint64_t random = random_number(atomic_load(&plan->seed), number);
     if (random % 1000000 >= per_million) return PASSES;
-    partial = call == FAULT_WRITE && (random >> 32) % 2 == 0;
+    partial = (call == FAULT_WRITE || call == FAULT_FILL) && (random >> 32) % 2 == 0;
   } else {
     if (first == 0 || number < first || number > atomic_load(&plan->last)) return PASSES;
-    partial = call == FAULT_WRITE && number == first && atomic_load(&plan->partial) != 0;
+    partial = (call == FAULT_WRITE || call == FAULT_FILL) && number == first && atomic_load(&plan->partial) != 0;
   }
   atomic_fetch_add(&plan->failed, 1);
   if (partial) return PARTIAL;
@@ -185,10 +194,6 @@ static FILE *record; /* under record_lock; NULL: nothing is written down */
 static _Atomic int records;
 static pthread_mutex_t record_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic uint64_t syncs;
-
-static int is_zero(const char *data, size_t size) {
-  return size == 0 || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0);
-}
 
 static void write_record(struct fault_record entry, const char *path, const char *other, const void *data) {
   int error = errno;
@@ -412,18 +417,18 @@ POSIX_FALLOCATE(posix_fallocate, off_t)
 POSIX_FALLOCATE(posix_fallocate64, off64_t)
 
 /* WRITE: from one buffer, of which half may be written. */
-#define WRITE(name, parameters, arguments, where)                  \
-  ssize_t name parameters {                                        \
-    ssize_t(*function) parameters;                                 \
-    NEXT(function, #name);                                         \
-    switch (is_watched_file(file) ? judge(FAULT_WRITE) : PASSES) { \
-      case FAILS: return -1;                                       \
-      case PARTIAL: size = (size + 1) / 2; break;                  \
-      case PASSES: break;                                          \
-    }                                                              \
-    ssize_t written = function arguments;                          \
-    record_write(file, data, written, where);                      \
-    return written;                                                \
+#define WRITE(name, parameters, arguments, where)                             \
+  ssize_t name parameters {                                                   \
+    ssize_t(*function) parameters;                                            \
+    NEXT(function, #name);                                                    \
+    switch (is_watched_file(file) ? judge(write_call(data, size)) : PASSES) { \
+      case FAILS: return -1;                                                  \
+      case PARTIAL: size = (size + 1) / 2; break;                             \
+      case PASSES: break;                                                     \
+    }                                                                         \
+    ssize_t written = function arguments;                                     \
+    record_write(file, data, written, where);                                 \
+    return written;                                                           \
   }
 WRITE(write, (int file, const void *data, size_t size), (file, data, size), -1)
 WRITE(pwrite, (int file, const void *data, size_t size, off_t at), (file, data, size, at), at)

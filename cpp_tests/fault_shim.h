@@ -14,6 +14,7 @@ enum fault_call {
   FAULT_OPEN,     /* open, openat */
   FAULT_READ,     /* read, pread, readv, preadv */
   FAULT_WRITE,    /* write, pwrite, writev, pwritev */
+  FAULT_FILL,     /* the same, of a page or more of zeros from one buffer: what makes a file as long as it will get */
   FAULT_SYNC,     /* fsync, fdatasync, of files and directories */
   FAULT_TRUNCATE, /* ftruncate, fallocate, posix_fallocate */
   FAULT_RENAME,   /* rename, renameat, renameat2 */
@@ -31,7 +32,8 @@ void fault_shim_watch(const char *directory);
  */
 void fault_shim_fail(enum fault_call call, uint64_t first, uint64_t count, int error, int partial);
 
-/* Each call of this kind fails in this many cases of a million, every other time (for writes) as a partial write. */
+/* Each call of this kind fails in this many cases of a million, every other time, if it is a write, as a partial write.
+ */
 void fault_shim_fail_some(enum fault_call call, uint32_t per_million, int error, uint64_t seed);
 
 /* Each call of this kind first sleeps. */

@@ -105,7 +105,7 @@ void locks() {
   fs::create_symlink(folder, root / "link");
   for (const fs::path &path : {folder, root / "." / "locks", root / "link"}) {
     auto second = storage::open(path);
-    CHECK_FAILS(invalid_state, second);
+    CHECK_FAILS(locked, second);
     if (!second.ok()) CHECK(names(second.error(), path.string()));
   }
   // The first is not disturbed by them, and its end lets others in.
@@ -115,7 +115,7 @@ void locks() {
     auto transaction = first.begin().value_or_throw();
     first = khonsu::Database();
     // A transaction keeps its database, and so the lock.
-    CHECK_FAILS(invalid_state, storage::open(folder));
+    CHECK_FAILS(locked, storage::open(folder));
   }
   auto again = storage::open(folder);
   CHECK(CHECK_OK(again) && has(again.value(), "key", 2));
@@ -133,8 +133,8 @@ void locks_between_processes() {
     for (;;) pause();
   });
   while (!*is_open) usleep(1000);
-  storage::run([&] { CHECK_FAILS(invalid_state, storage::open(folder)); });
-  CHECK_FAILS(invalid_state, storage::open(folder));
+  storage::run([&] { CHECK_FAILS(locked, storage::open(folder)); });
+  CHECK_FAILS(locked, storage::open(folder));
   kill(holder, SIGKILL);
   const int status = storage::wait_for(holder);
   CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -153,7 +153,7 @@ void races() {
         if (opened.ok()) {
           put(opened.value(), "key/" + std::to_string(number), turn);
         } else {
-          CHECK_FAILS(invalid_state, opened);
+          CHECK_FAILS(locked, opened);
         }
       }
     }));
