@@ -34,11 +34,14 @@ struct Step {
   std::vector<Change> changes{};
 };
 
-constexpr std::uint32_t kBlock = 30000;          // rows of a value that takes many pages
-constexpr std::uint32_t kHalfSegment = 1200000;  // rows: two of them take more than a segment of the log
+constexpr std::uint32_t kBlock = 30000;  // rows of a value that takes many pages
 
-const std::vector<Step> &steps() {
-  static const std::vector<Step> all{
+/// What each run does. Two values of so many rows take more than a segment of the log, or do not.
+constexpr std::uint32_t kHalfSegment = 1200000;
+constexpr std::uint32_t kSmall = 10000;
+
+std::vector<Step> workload(std::uint32_t half) {
+  return {
       {Do::commit, Durability::synced, {{Kind::put, "a", 1}, {Kind::put, "b", 2}}},
       {Do::commit, Durability::buffered, {{Kind::append, "list", 3}}},
       {Do::commit, Durability::none, {{Kind::put, "c", 1}}},
@@ -51,8 +54,8 @@ const std::vector<Step> &steps() {
       {Do::commit, Durability::none, {{Kind::put, "f", 1}}},
       {Do::checkpoint},
       {Do::commit, Durability::synced, {{Kind::append, "list", 1}, {Kind::remove, "d", 0}}},
-      {Do::commit, Durability::synced, {{Kind::put, "half", kHalfSegment}}},
-      {Do::commit, Durability::buffered, {{Kind::put, "half", kHalfSegment}, {Kind::append, "list", 1}}},
+      {Do::commit, Durability::synced, {{Kind::put, "half", half}}},
+      {Do::commit, Durability::buffered, {{Kind::put, "half", half}, {Kind::append, "list", 1}}},
       {Do::commit, Durability::none, {{Kind::append, "block", kBlock}}},
       {Do::backup},
       {Do::commit, Durability::synced, {{Kind::remove, "half", 0}, {Kind::append, "list", 1}}},
@@ -63,7 +66,6 @@ const std::vector<Step> &steps() {
       {Do::checkpoint},
       {Do::commit, Durability::synced, {{Kind::put, "i", 1}}},
   };
-  return all;
 }
 
 /// The first row of what a step writes.
@@ -167,8 +169,8 @@ struct Notes {
 
 class Run {
  public:
-  Run(const Fault &fault, std::uint64_t number, Notes &notes, fs::path folder)
-      : fault_(fault), notes_(notes), folder_(std::move(folder)) {
+  Run(const Fault &fault, std::uint64_t number, const std::vector<Step> &steps, Notes &notes, fs::path folder)
+      : fault_(fault), steps_(steps), notes_(notes), folder_(std::move(folder)) {
     fault_shim_watch(folder_.c_str());
     fault_shim_fail(fault.call, number, fault.count, fault.error, fault.partial);
   }
@@ -176,7 +178,7 @@ class Run {
   void work() {
     open();
     if (fault_.no_truncate) fault_shim_fail(FAULT_TRUNCATE, 1, kAll, EIO, 0);
-    for (std::size_t number = 0; number < steps().size(); ++number) {
+    for (std::size_t number = 0; number < steps_.size(); ++number) {
       notes_.succeeded[number] = step(number);
       // Memory is as it was, and reads go on.
       if (!notes_.succeeded[number]) expect_state();
@@ -184,8 +186,8 @@ class Run {
     expect_state();
     // The fault is over: the database takes writes, or has refused them before and goes on doing so.
     fault_shim_pass();
-    auto last = commit(steps().size(), Durability::synced, last_change());
-    notes_.succeeded[steps().size()] = last.ok();
+    auto last = commit(steps_.size(), Durability::synced, last_change());
+    notes_.succeeded[steps_.size()] = last.ok();
     if (goes_on(fault_)) CHECK_OK(last);
     if (!last.ok()) expect_storage(last.error());
     notes_.failed_calls = fault_shim_failed(fault_.call);
@@ -238,7 +240,7 @@ class Run {
   }
 
   bool step(std::size_t number) {
-    const Step &step = steps()[number];
+    const Step &step = steps_[number];
     khonsu::Result<void> result;
     switch (step.what) {
       case Do::commit:
@@ -274,6 +276,7 @@ class Run {
   [[nodiscard]] bool may_have_lost() const { return fault_shim_failed(fault_.call) > 0 || fault_.no_truncate; }
 
   const Fault &fault_;
+  const std::vector<Step> &steps_;
   Notes &notes_;
   fs::path folder_;
   khonsu::Database database_;
@@ -284,7 +287,7 @@ class Run {
 
 class Test {
  public:
-  Test() : folder_(storage::new_folder("fault")) {}
+  explicit Test(std::vector<Step> steps) : steps_(std::move(steps)), folder_(storage::new_folder("fault")) {}
   ~Test() {
     if (check::failures == 0) fs::remove_all(folder_);
   }
@@ -296,8 +299,8 @@ class Test {
     const fs::path folder = folder_ / (std::string(fault.name) + "-" + std::to_string(number));
     fs::create_directory(folder);
     notes_->clear();
-    const std::string failure =
-        storage::failure_of(storage::wait_for(storage::start([&] { Run(fault, number, *notes_, folder).work(); })));
+    const std::string failure = storage::failure_of(
+        storage::wait_for(storage::start([&] { Run(fault, number, steps_, *notes_, folder).work(); })));
     std::string mistake = failure;
     if (mistake.empty() && !notes_->done) mistake = "the workload did not come to its end";
     if (mistake.empty()) mistake = judge(fault, folder);
@@ -322,8 +325,8 @@ class Test {
   std::string judge(const Fault &fault, const fs::path &folder) {
     States states;
     storage::State backed_up;
-    for (std::size_t number = 0; number < steps().size(); ++number) {
-      const Step &step = steps()[number];
+    for (std::size_t number = 0; number < steps_.size(); ++number) {
+      const Step &step = steps_[number];
       if (step.what == Do::backup) backed_up = states.last();
       if (!notes_->succeeded[number]) continue;
       switch (step.what) {
@@ -334,7 +337,7 @@ class Test {
         case Do::reopen: states.reopen(notes_->reopened); break;
       }
     }
-    if (notes_->succeeded[steps().size()]) states.commit(last_change(), steps().size(), Durability::synced);
+    if (notes_->succeeded[steps_.size()]) states.commit(last_change(), steps_.size(), Durability::synced);
     open(folder / "database");
     if (!report_->ok()) return "not opened again: " + report_->to_string();
     std::string mistake;
@@ -344,8 +347,8 @@ class Test {
   /// A backup that succeeded has everything; one that failed is not taken for one, unless it is whole.
   std::string judge_backup(const Fault &fault, const fs::path &folder, const storage::State &expected) {
     const auto step =
-        std::find_if(steps().begin(), steps().end(), [](const Step &one) { return one.what == Do::backup; });
-    const bool succeeded = notes_->succeeded[static_cast<std::size_t>(step - steps().begin())];
+        std::find_if(steps_.begin(), steps_.end(), [](const Step &one) { return one.what == Do::backup; });
+    const bool succeeded = notes_->succeeded[static_cast<std::size_t>(step - steps_.begin())];
     const fs::path backup = folder / "backup";
     if (!fs::exists(backup) || fs::is_empty(backup)) return succeeded ? "there is no backup" : "";
     open(backup);
@@ -354,6 +357,7 @@ class Test {
     return different.empty() ? "" : std::string("the backup under ") + fault.name + ": " + different;
   }
 
+  std::vector<Step> steps_;
   fs::path folder_;
   storage::Shared<Notes> notes_;
   storage::Shared<storage::Report> report_;
@@ -362,19 +366,22 @@ class Test {
 }  // namespace
 
 int main(int count, char **arguments) {
-  Test test;
-  for (const Fault &fault : kFaults) {
-    if (count > 1 && std::string(arguments[1]) != fault.name) continue;
-    if (count > 2) {
-      test.run(fault, std::strtoull(arguments[2], nullptr, 10));
-      continue;
+  const std::string only = count > 1 ? arguments[1] : "";
+  for (const bool is_large : {false, true}) {
+    Test test(workload(is_large ? kHalfSegment : kSmall));
+    for (const Fault &fault : kFaults) {
+      if (!only.empty() && only != fault.name) continue;
+      if (count > 2) {
+        test.run(fault, std::strtoull(arguments[2], nullptr, 10));
+        continue;
+      }
+      // Every call, but for those that fill files, which are many and alike; with a large workload, some.
+      const std::uint64_t stride = fault.call == FAULT_FILL ? 37 : is_large ? 5 : 1;
+      std::uint64_t number = 1, runs = 1;
+      for (; test.run(fault, number) && check::failures < 20; ++runs) number += stride;
+      std::printf("%-20s %s, up to call %llu, %llu runs\n", fault.name, is_large ? "large" : "small",
+                  static_cast<unsigned long long>(number), static_cast<unsigned long long>(runs));
     }
-    std::uint64_t number = 1, runs = 1;
-    // Every call, but for those that fill files, which are many and alike.
-    const std::uint64_t stride = fault.call == FAULT_FILL ? 37 : 1;
-    for (; test.run(fault, number) && check::failures < 20; ++runs) number += stride;
-    std::printf("%-20s up to call %llu, %llu runs\n", fault.name, static_cast<unsigned long long>(number),
-                static_cast<unsigned long long>(runs));
   }
   return check::finish("fault_test");
 }
