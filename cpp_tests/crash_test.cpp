@@ -753,8 +753,8 @@ int main(int count, char **arguments) {
   const auto argument = [&](int number, std::uint64_t otherwise) {
     return count > number ? std::strtoull(arguments[number], nullptr, 10) : otherwise;
   };
-  const std::uint64_t most_rounds = argument(1, 200);
-  const auto most_time = std::chrono::seconds(argument(2, 85));
+  const std::uint64_t most_rounds = argument(1, 250);
+  const auto most_time = std::chrono::seconds(argument(2, 90));
   const std::uint64_t seed = argument(3, 1);
   std::printf("crash_test: seed %llu\n", static_cast<unsigned long long>(seed));
   Test test(seed);
