@@ -244,6 +244,38 @@ typedef int32_t khonsu_conflict_resolution;
 #endif // __cplusplus
 
 /**
+ * What a commit has survived when it returns, in a database that is stored. Whatever is asked for, what a crash leaves is
+ * what some first commits came to, in their order: whole ones, and none missing before one that is there.
+ *
+ * Since: 0.1
+ */
+enum khonsu_durability
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Nothing yet: it is on its way.
+     */
+    KHONSU_DURABILITY_NONE = 1,
+    /**
+     * The end of the process: the operating system has it.
+     */
+    KHONSU_DURABILITY_BUFFERED = 2,
+    /**
+     * The loss of power: it is on the disk. The default.
+     */
+    KHONSU_DURABILITY_SYNCED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum khonsu_durability khonsu_durability;
+#else
+typedef int32_t khonsu_durability;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * What another transaction did that this one could not be ordered with.
  *
  * Since: 0.1
@@ -753,6 +785,43 @@ khonsu_status khonsu_options_set_full_validation(struct khonsu_options *options,
                                                  struct khonsu_error **error);
 
 /**
+ * Has the database stored in a directory, which is made if there is none, but not its parent. By default it is in memory
+ * only. While it is open nobody else can open it, in this process or another.
+ *
+ * @param[in]  options Not NULL.
+ * @param[in]  path    Ends with a NUL; borrowed for the call, and copied; NULL: in memory. Bytes as the system takes
+ *                     them; UTF-8 on Windows.
+ * @param[out] error   May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: set.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or path is empty.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is changed. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_options_set_path(struct khonsu_options *options,
+                                      const char *path,
+                                      struct khonsu_error **error);
+
+/**
+ * Sets the durability of transactions that do not choose their own; synced by default. It says nothing in a database
+ * that is in memory only.
+ *
+ * @param[in]  options    Not NULL.
+ * @param[in]  durability A khonsu_durability.
+ * @param[out] error      May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: set.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or durability is no khonsu_durability.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is changed. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_options_set_durability(struct khonsu_options *options,
+                                            int32_t durability,
+                                            struct khonsu_error **error);
+
+/**
  * Frees options. Databases opened with them are not affected.
  *
  * @param[in] options Consumed; NULL does nothing.
@@ -898,6 +967,23 @@ khonsu_status khonsu_txn_options_set_backoff_us(struct khonsu_txn_options *optio
                                                 struct khonsu_error **error);
 
 /**
+ * Sets the durability of the transaction; the database's by default.
+ *
+ * @param[in]  options    Not NULL.
+ * @param[in]  durability A khonsu_durability.
+ * @param[out] error      May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: set.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or durability is no khonsu_durability.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is changed. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_txn_options_set_durability(struct khonsu_txn_options *options,
+                                                int32_t durability,
+                                                struct khonsu_error **error);
+
+/**
  * Frees transaction options. Transactions begun with them are not affected.
  *
  * @param[in] options Consumed; NULL does nothing.
@@ -907,7 +993,7 @@ khonsu_status khonsu_txn_options_set_backoff_us(struct khonsu_txn_options *optio
 void khonsu_txn_options_free(struct khonsu_txn_options *options);
 
 /**
- * Opens a database in memory. It is empty.
+ * Opens a database: an empty one in memory or, with khonsu_options_set_path, a stored one as it was left.
  *
  * @param[in]  options NULL for the defaults; borrowed for the call, and copied.
  * @param[out] out     Not NULL. The database, owned by the caller: free it with khonsu_db_free. NULL on failure.
@@ -915,6 +1001,10 @@ void khonsu_txn_options_free(struct khonsu_txn_options *options);
  * @return
  * - KHONSU_STATUS_OK: opened.
  * - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL.
+ * - KHONSU_STATUS_LOCKED: it is open already, in this process or another.
+ * - KHONSU_STATUS_STORAGE: reading or writing failed, the directory has something else in it, or was written by a newer
+ *   version of khonsu.
+ * - KHONSU_STATUS_CORRUPTION: what is stored is damaged; the message has the file and the place.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Threads: any. Since: 0.1
@@ -994,14 +1084,14 @@ khonsu_status khonsu_db_stats(const struct khonsu_db *db,
                               struct khonsu_error **error);
 
 /**
- * Returns when everything committed before is as durable as the storage of the database makes it. A database in
- * memory, the only kind there is, has none: the call returns at once.
+ * Returns when everything committed before is on the disk, whatever its durability; at once for a database in memory.
  *
  * @param[in]  db    Not NULL.
  * @param[out] error May be NULL.
  * @return
  * - KHONSU_STATUS_OK: it is.
  * - KHONSU_STATUS_INVALID_ARGUMENT: db is NULL.
+ * - KHONSU_STATUS_STORAGE: writing failed.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Threads: any number at once. Since: 0.1
@@ -1009,8 +1099,83 @@ khonsu_status khonsu_db_stats(const struct khonsu_db *db,
 khonsu_status khonsu_db_sync(const struct khonsu_db *db, struct khonsu_error **error);
 
 /**
+ * Has the storage put what all keys are now in the place of the commits that led there, so that the database opens
+ * faster and takes less room. Stored databases do it by themselves when it pays; others go on meanwhile.
+ *
+ * @param[in]  db    Not NULL.
+ * @param[out] error May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: done, or there was nothing to do, as in a database in memory.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db is NULL.
+ * - KHONSU_STATUS_STORAGE: writing failed. Nothing is lost.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_db_checkpoint(const struct khonsu_db *db, struct khonsu_error **error);
+
+/**
+ * Writes what the database is now into a new directory, which can be opened as a database of its own. Others go on
+ * meanwhile. A database in memory can be backed up, too.
+ *
+ * @param[in]  db    Not NULL.
+ * @param[in]  path  Ends with a NUL; borrowed for the call; not NULL. There is nothing, or an empty directory.
+ * @param[out] error May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: written, and on the disk.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
+ * - KHONSU_STATUS_STORAGE: something is there already, or writing failed.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is at path that was not there before. Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_db_backup(const struct khonsu_db *db, const char *path, struct khonsu_error **error);
+
+/**
+ * Writes what the database is now as Arrow IPC streams into a new directory: a file N.arrows for each schema of values,
+ * of the columns key (binary), version (uint64) and value (large_list of a struct of the value's columns). A row has a
+ * chunk; chunks of one key follow one another.
+ *
+ * @param[in]  db    Not NULL.
+ * @param[in]  path  Ends with a NUL; borrowed for the call; not NULL. There is nothing, or an empty directory.
+ * @param[out] error May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: written, and on the disk.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
+ * - KHONSU_STATUS_STORAGE: something is there already, or writing failed.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is at path that was not there before. Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_db_export(const struct khonsu_db *db, const char *path, struct khonsu_error **error);
+
+/**
+ * Puts all values that khonsu_db_export has written into the database, over those that are there. They go in in several
+ * transactions: others may see some of them first.
+ *
+ * @param[in]  db       Not NULL.
+ * @param[in]  path     Ends with a NUL; borrowed for the call; not NULL.
+ * @param[out] out_keys May be NULL. How many keys were put; written only on KHONSU_STATUS_OK.
+ * @param[out] error    May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: all were put.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
+ * - KHONSU_STATUS_STORAGE: the files cannot be read, or the database cannot store what is in them.
+ * - KHONSU_STATUS_CORRUPTION: the files are damaged.
+ * - KHONSU_STATUS_LIMIT_EXCEEDED: too many bytes would be staged or held.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure some of the keys may have been put. Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_db_import(const struct khonsu_db *db,
+                               const char *path,
+                               uint64_t *out_keys,
+                               struct khonsu_error **error);
+
+/**
  * Closes a database. Transactions that are open go on, and the data go when the last of them is freed; exported arrays
- * stay valid beyond that.
+ * stay valid beyond that. A stored database is closed then, too: everything that was committed is put on the disk. If that
+ * fails, nobody is told; who has to know calls khonsu_db_sync before.
  *
  * @param[in] db Consumed; NULL does nothing.
  *

@@ -111,7 +111,14 @@ enum class Status : std::int32_t {
   limit_exceeded = KHONSU_STATUS_LIMIT_EXCEEDED,
   storage = KHONSU_STATUS_STORAGE,
   corruption = KHONSU_STATUS_CORRUPTION,
+  locked = KHONSU_STATUS_LOCKED,
   panic = KHONSU_STATUS_PANIC
+};
+
+enum class Durability : std::int32_t {
+  none = KHONSU_DURABILITY_NONE,
+  buffered = KHONSU_DURABILITY_BUFFERED,
+  synced = KHONSU_DURABILITY_SYNCED
 };
 
 enum class Isolation : std::int32_t {
@@ -605,6 +612,16 @@ class Options : public detail::OptionsHandle<khonsu_options, khonsu_options_new,
     set(khonsu_options_set_conflict_resolution, static_cast<std::int32_t>(resolution));
     return *this;
   }
+  /// Has the database stored in a directory, which is made if there is none.
+  Options &path(const std::string &path) {
+    set(khonsu_options_set_path, path.c_str());
+    return *this;
+  }
+  /// Of the transactions that do not choose one, in a stored database.
+  Options &durability(Durability durability) {
+    set(khonsu_options_set_durability, static_cast<std::int32_t>(durability));
+    return *this;
+  }
   /// Staged bytes of one transaction; 0: no limit.
   Options &max_transaction_bytes(std::uint64_t bytes) {
     set(khonsu_options_set_max_transaction_bytes, bytes);
@@ -635,6 +652,10 @@ class TransactionOptions
   }
   TransactionOptions &conflict_resolution(ConflictResolution resolution) {
     set(khonsu_txn_options_set_conflict_resolution, static_cast<std::int32_t>(resolution));
+    return *this;
+  }
+  TransactionOptions &durability(Durability durability) {
+    set(khonsu_txn_options_set_durability, static_cast<std::int32_t>(durability));
     return *this;
   }
   /// A read-only transaction never conflicts, never waits, and makes no other one conflict that has read nothing stale.
@@ -1112,11 +1133,37 @@ class Database : public detail::Handle<khonsu_db, khonsu_db_free> {
     if (status != KHONSU_STATUS_OK) return call.error(status);
     return stats;
   }
-  /// Waits until what is committed is durable; a database in memory has nothing to wait for.
+  /// Waits until what is committed is on the disk; a database in memory has nothing to wait for.
   [[nodiscard]] Result<void> sync() const {
     detail::Call call;
     const khonsu_status status = khonsu_db_sync(get(), call.out());
     return call.result(status);
+  }
+  /// Has the storage keep what all keys are now, in the place of the commits that led there.
+  [[nodiscard]] Result<void> checkpoint() const {
+    detail::Call call;
+    const khonsu_status status = khonsu_db_checkpoint(get(), call.out());
+    return call.result(status);
+  }
+  /// Writes what the database is now into a new directory, which opens as a database.
+  [[nodiscard]] Result<void> backup(const std::string &path) const {
+    detail::Call call;
+    const khonsu_status status = khonsu_db_backup(get(), path.c_str(), call.out());
+    return call.result(status);
+  }
+  /// Writes what the database is now into a new directory as Arrow IPC streams.
+  [[nodiscard]] Result<void> export_to(const std::string &path) const {
+    detail::Call call;
+    const khonsu_status status = khonsu_db_export(get(), path.c_str(), call.out());
+    return call.result(status);
+  }
+  /// Puts what export_to has written into the database. Gives how many keys that were.
+  [[nodiscard]] Result<std::uint64_t> import_from(const std::string &path) const {
+    detail::Call call;
+    std::uint64_t keys = 0;
+    const khonsu_status status = khonsu_db_import(get(), path.c_str(), &keys, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return keys;
   }
 
  private:

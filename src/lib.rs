@@ -46,5 +46,7 @@
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 pub mod ffi;
+#[cfg(test)]
+mod samples;
 pub mod stm;
 pub mod storage;

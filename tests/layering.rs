@@ -39,6 +39,22 @@ fn the_core_names_nothing_above_it() {
 }
 
 #[test]
+fn storage_names_nothing_above_it() {
+    let storage = sources(&root().join("storage"));
+    assert!(storage.len() > 10, "the storage was not found");
+    for path in storage {
+        let text = fs::read_to_string(&path).expect("sources are text");
+        let text = text.split("#[cfg(test)]").next().expect("there is a first part").to_owned();
+        let found = lines_with(&text, &["crate::ffi", "ffi::", "extern \"C\"", "libc::"]);
+        assert!(found.is_empty(), "{}: {found:?}", path.display());
+        // The file system has its one place.
+        let found = lines_with(&text, &["std::fs", "fs::"]);
+        let inside = path.ends_with("storage/durable/file.rs");
+        assert!(inside || found.is_empty(), "{}: {found:?}", path.display());
+    }
+}
+
+#[test]
 fn unsafe_code_stays_in_its_places() {
     for path in sources(&root()) {
         let text = fs::read_to_string(&path).expect("sources are text");

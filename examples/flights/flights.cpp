@@ -27,7 +27,7 @@
 #include <utility>
 #include <vector>
 
-#include "arrow_batch.hpp"
+#include "../arrow_batch.hpp"
 
 namespace {
 

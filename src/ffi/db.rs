@@ -1,8 +1,9 @@
 //! Databases.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 
 use crate::stm;
+use crate::storage::{self, DurableOptions, DurableStorage, StoredDatabase};
 
 use super::arrow::Batch;
 use super::error::{Failure, khonsu_error};
@@ -26,6 +27,8 @@ pub struct khonsu_db {
 /// The object behind a `khonsu_db`.
 pub(crate) struct Database {
     manager: stm::TransactionManager<Batch>,
+    /// `None`: it is in memory.
+    stored: Option<StoredDatabase<Batch>>,
     full_validation: bool,
 }
 
@@ -112,7 +115,7 @@ impl From<stm::Stats> for khonsu_stats {
 /// Since: 0.1
 pub type khonsu_transact_fn = Option<unsafe extern "C" fn(txn: *mut khonsu_txn, context: *mut c_void) -> i32>;
 
-/// Opens a database in memory. It is empty.
+/// Opens a database: an empty one in memory or, with khonsu_options_set_path, a stored one as it was left.
 ///
 /// @param[in]  options NULL for the defaults; borrowed for the call, and copied.
 /// @param[out] out     Not NULL. The database, owned by the caller: free it with khonsu_db_free. NULL on failure.
@@ -120,6 +123,10 @@ pub type khonsu_transact_fn = Option<unsafe extern "C" fn(txn: *mut khonsu_txn, 
 /// @return
 /// - KHONSU_STATUS_OK: opened.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL.
+/// - KHONSU_STATUS_LOCKED: it is open already, in this process or another.
+/// - KHONSU_STATUS_STORAGE: reading or writing failed, the directory has something else in it, or was written by a newer
+///   version of khonsu.
+/// - KHONSU_STATUS_CORRUPTION: what is stored is damaged; the message has the file and the place.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Threads: any. Since: 0.1
@@ -138,8 +145,19 @@ pub unsafe extern "C" fn khonsu_db_open(
                 true => DatabaseOptions::default(),
                 false => borrow(options, "options")?.clone(),
             };
-            let manager = stm::TransactionManager::new(options.core);
-            let database = Box::new(Database { manager, full_validation: options.full_validation });
+            let full_validation = options.full_validation;
+            let stored = match &options.path {
+                Some(path) => {
+                    let storage = DurableStorage::open(path, DurableOptions::default())?;
+                    Some(storage::open(options.core.clone(), storage)?)
+                }
+                None => None,
+            };
+            let manager = match &stored {
+                Some(stored) => stored.manager().clone(),
+                None => stm::TransactionManager::new(options.core),
+            };
+            let database = Box::new(Database { manager, stored, full_validation });
             write_if(out, || into_handle(database));
             Ok(khonsu_status::Ok)
         })
@@ -282,14 +300,14 @@ pub unsafe extern "C" fn khonsu_db_stats(
     }
 }
 
-/// Returns when everything committed before is as durable as the storage of the database makes it. A database in
-/// memory, the only kind there is, has none: the call returns at once.
+/// Returns when everything committed before is on the disk, whatever its durability; at once for a database in memory.
 ///
 /// @param[in]  db    Not NULL.
 /// @param[out] error May be NULL.
 /// @return
 /// - KHONSU_STATUS_OK: it is.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: db is NULL.
+/// - KHONSU_STATUS_STORAGE: writing failed.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Threads: any number at once. Since: 0.1
@@ -298,14 +316,130 @@ pub unsafe extern "C" fn khonsu_db_sync(db: *const khonsu_db, error: *mut *mut k
     // SAFETY: rules 1 and 3.
     unsafe {
         guard(error, || {
-            borrow(db, "db")?;
+            borrow(db, "db")?.manager.clone().sync()?;
+            Ok(khonsu_status::Ok)
+        })
+    }
+}
+
+/// Has the storage put what all keys are now in the place of the commits that led there, so that the database opens
+/// faster and takes less room. Stored databases do it by themselves when it pays; others go on meanwhile.
+///
+/// @param[in]  db    Not NULL.
+/// @param[out] error May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: done, or there was nothing to do, as in a database in memory.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db is NULL.
+/// - KHONSU_STATUS_STORAGE: writing failed. Nothing is lost.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// Threads: any number at once. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_checkpoint(db: *const khonsu_db, error: *mut *mut khonsu_error) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        guard(error, || {
+            if let Some(stored) = &borrow(db, "db")?.stored {
+                stored.checkpoint()?;
+            }
+            Ok(khonsu_status::Ok)
+        })
+    }
+}
+
+/// Writes what the database is now into a new directory, which can be opened as a database of its own. Others go on
+/// meanwhile. A database in memory can be backed up, too.
+///
+/// @param[in]  db    Not NULL.
+/// @param[in]  path  Ends with a NUL; borrowed for the call; not NULL. There is nothing, or an empty directory.
+/// @param[out] error May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: written, and on the disk.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
+/// - KHONSU_STATUS_STORAGE: something is there already, or writing failed.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is at path that was not there before. Threads: any number at once. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_backup(
+    db: *const khonsu_db,
+    path: *const c_char,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 to 3.
+    unsafe {
+        guard(error, || {
+            storage::backup(&borrow(db, "db")?.manager, super::ipc::path(path)?)?;
+            Ok(khonsu_status::Ok)
+        })
+    }
+}
+
+/// Writes what the database is now as Arrow IPC streams into a new directory: a file N.arrows for each schema of values,
+/// of the columns key (binary), version (uint64) and value (large_list of a struct of the value's columns). A row has a
+/// chunk; chunks of one key follow one another.
+///
+/// @param[in]  db    Not NULL.
+/// @param[in]  path  Ends with a NUL; borrowed for the call; not NULL. There is nothing, or an empty directory.
+/// @param[out] error May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: written, and on the disk.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
+/// - KHONSU_STATUS_STORAGE: something is there already, or writing failed.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is at path that was not there before. Threads: any number at once. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_export(
+    db: *const khonsu_db,
+    path: *const c_char,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 to 3.
+    unsafe {
+        guard(error, || {
+            storage::export(&borrow(db, "db")?.manager, super::ipc::path(path)?)?;
+            Ok(khonsu_status::Ok)
+        })
+    }
+}
+
+/// Puts all values that khonsu_db_export has written into the database, over those that are there. They go in in several
+/// transactions: others may see some of them first.
+///
+/// @param[in]  db       Not NULL.
+/// @param[in]  path     Ends with a NUL; borrowed for the call; not NULL.
+/// @param[out] out_keys May be NULL. How many keys were put; written only on KHONSU_STATUS_OK.
+/// @param[out] error    May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: all were put.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
+/// - KHONSU_STATUS_STORAGE: the files cannot be read, or the database cannot store what is in them.
+/// - KHONSU_STATUS_CORRUPTION: the files are damaged.
+/// - KHONSU_STATUS_LIMIT_EXCEEDED: too many bytes would be staged or held.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure some of the keys may have been put. Threads: any number at once. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_db_import(
+    db: *const khonsu_db,
+    path: *const c_char,
+    out_keys: *mut u64,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 to 3.
+    unsafe {
+        guard(error, || {
+            let keys = storage::import(&borrow(db, "db")?.manager, super::ipc::path(path)?)?;
+            write_if(out_keys, || keys);
             Ok(khonsu_status::Ok)
         })
     }
 }
 
 /// Closes a database. Transactions that are open go on, and the data go when the last of them is freed; exported arrays
-/// stay valid beyond that.
+/// stay valid beyond that. A stored database is closed then, too: everything that was committed is put on the disk. If that
+/// fails, nobody is told; who has to know calls khonsu_db_sync before.
 ///
 /// @param[in] db Consumed; NULL does nothing.
 ///

@@ -59,7 +59,7 @@ fn compression(number: i32) -> Result<ipc::Compression, Failure> {
 
 /// # Safety
 /// Rule 2 holds for `path`, which ends with a NUL.
-unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path, Failure> {
+pub(crate) unsafe fn path<'a>(path: *const c_char) -> Result<&'a Path, Failure> {
     if path.is_null() {
         return Err(Failure::invalid_argument("path is NULL"));
     }

@@ -1,5 +1,8 @@
 //! How a database is opened.
 
+use std::ffi::c_char;
+use std::path::PathBuf;
+
 use crate::stm;
 
 use super::error::{Failure, khonsu_error};
@@ -41,6 +44,21 @@ pub enum khonsu_conflict_resolution {
     Append = 4,
 }
 
+/// What a commit has survived when it returns, in a database that is stored. Whatever is asked for, what a crash leaves is
+/// what some first commits came to, in their order: whole ones, and none missing before one that is there.
+///
+/// Since: 0.1
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum khonsu_durability {
+    /// Nothing yet: it is on its way.
+    None = 1,
+    /// The end of the process: the operating system has it.
+    Buffered = 2,
+    /// The loss of power: it is on the disk. The default.
+    Synced = 3,
+}
+
 /// How a database is opened: made by khonsu_options_new, freed by khonsu_options_free. khonsu_db_open copies it.
 ///
 /// Threads: serialized, that is one thread at a time, any thread; several may give it to khonsu_db_open at once while
@@ -53,6 +71,8 @@ pub struct khonsu_options {
 #[derive(Clone, Default)]
 pub(crate) struct DatabaseOptions {
     pub core: stm::Options,
+    /// `None`: in memory.
+    pub path: Option<PathBuf>,
     pub full_validation: bool,
 }
 
@@ -86,6 +106,19 @@ pub(crate) fn conflict_resolution(number: i32) -> Result<stm::ConflictResolution
         REPLACE => Ok(stm::ConflictResolution::Replace),
         APPEND => Ok(stm::ConflictResolution::Append),
         _ => Err(unknown_constant("conflict_resolution", number, "khonsu_conflict_resolution")),
+    }
+}
+
+/// The durability of that number.
+pub(crate) fn durability(number: i32) -> Result<stm::Durability, Failure> {
+    const NONE: i32 = khonsu_durability::None as i32;
+    const BUFFERED: i32 = khonsu_durability::Buffered as i32;
+    const SYNCED: i32 = khonsu_durability::Synced as i32;
+    match number {
+        NONE => Ok(stm::Durability::None),
+        BUFFERED => Ok(stm::Durability::Buffered),
+        SYNCED => Ok(stm::Durability::Synced),
+        _ => Err(unknown_constant("durability", number, "khonsu_durability")),
     }
 }
 
@@ -245,6 +278,64 @@ pub unsafe extern "C" fn khonsu_options_set_full_validation(
     unsafe {
         set(options, error, |options| {
             options.full_validation = truth("enabled", enabled)?;
+            Ok(())
+        })
+    }
+}
+
+/// Has the database stored in a directory, which is made if there is none, but not its parent. By default it is in memory
+/// only. While it is open nobody else can open it, in this process or another.
+///
+/// @param[in]  options Not NULL.
+/// @param[in]  path    Ends with a NUL; borrowed for the call, and copied; NULL: in memory. Bytes as the system takes
+///                     them; UTF-8 on Windows.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or path is empty.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_path(
+    options: *mut khonsu_options,
+    path: *const c_char,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 to 3.
+    unsafe {
+        set(options, error, |options| {
+            options.path = match path.is_null() {
+                true => None,
+                false => Some(super::ipc::path(path)?.to_path_buf()),
+            };
+            Ok(())
+        })
+    }
+}
+
+/// Sets the durability of transactions that do not choose their own; synced by default. It says nothing in a database
+/// that is in memory only.
+///
+/// @param[in]  options    Not NULL.
+/// @param[in]  durability A khonsu_durability.
+/// @param[out] error      May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or durability is no khonsu_durability.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_durability(
+    options: *mut khonsu_options,
+    durability: i32,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.core.durability = self::durability(durability)?;
             Ok(())
         })
     }

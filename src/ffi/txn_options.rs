@@ -7,7 +7,7 @@ use crate::stm;
 use super::error::{Failure, khonsu_error};
 use super::guard::{guard, guard_or};
 use super::handle::{Handle, borrow, borrow_mut, into_handle, reclaim};
-use super::options::{conflict_resolution, isolation_level};
+use super::options::{conflict_resolution, durability, isolation_level};
 use super::out::truth;
 use super::status::khonsu_status;
 
@@ -257,6 +257,32 @@ pub unsafe extern "C" fn khonsu_txn_options_set_backoff_us(
             }
             options.backoff_initial = Duration::from_micros(initial);
             options.backoff_maximum = Duration::from_micros(maximum);
+            Ok(())
+        })
+    }
+}
+
+/// Sets the durability of the transaction; the database's by default.
+///
+/// @param[in]  options    Not NULL.
+/// @param[in]  durability A khonsu_durability.
+/// @param[out] error      May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or durability is no khonsu_durability.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_txn_options_set_durability(
+    options: *mut khonsu_txn_options,
+    durability: i32,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.durability = Some(self::durability(durability)?);
             Ok(())
         })
     }

@@ -6,17 +6,21 @@
 //!    which makes its owner start over with more patience; one met later is helped to its decision.
 //! 2. *Ready, stamp, certify, decide.* See [`super::dependency_tracker`]. Everyone who is in need of the outcome does
 //!    it.
-//! 3. *Finish.* The owner puts the stamp into its versions, or unlinks them: see [`super::memory::Installation`].
+//! 3. *Log*, in a database that is stored: see [`super::group_commit`]. What goes there was encoded before the first
+//!    step.
+//! 4. *Finish.* The owner puts the stamp into its versions, or unlinks them: see [`super::memory::Installation`].
 
 use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 
+use super::commit_log::{Change, Mutation};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::database::{Database, DatabasePool};
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
 use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, State, Version};
+use super::options::Durability;
 use super::sync::{self, spin_loop};
 use super::value::{Chunk, Value};
 use super::working_set::Operation;
@@ -39,12 +43,25 @@ const PATIENCE: u32 = if sync::MODELLED { 1 } else { 64 };
 const MOST_RESTARTS: u32 = 12;
 
 /// What came of installing one write.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Installed {
-    Done,
+    AsStaged,
+    /// The rows of a put went after the newest ones.
+    Appended,
     /// The committed version stays instead.
     Ignored,
     /// Somebody has aborted this attempt.
     Restart,
+    /// The version that stays instead is on its way to the log, and may fail there.
+    IgnoredFor(u64),
+}
+
+/// A write and where it goes.
+struct Target<'a, 'g, C> {
+    write: &'a PlannedWrite<'a, C>,
+    record: &'g Record<C>,
+    /// Of the last attempt.
+    installed: Installed,
 }
 
 pub(crate) struct Committer<'g, C: Chunk> {
@@ -52,6 +69,7 @@ pub(crate) struct Committer<'g, C: Chunk> {
     pub guard: &'g Guard,
     pub presence: &'g Presence<C>,
     pub snapshot: u64,
+    pub durability: Durability,
 }
 
 impl<'g, C: Chunk> Committer<'g, C> {
@@ -66,13 +84,25 @@ impl<'g, C: Chunk> Committer<'g, C> {
     /// Commits the writes, if what the footprint says is still true at the stamp. Gives the version.
     pub fn commit(&self, writes: &[PlannedWrite<'_, C>], footprint: Option<Footprint<C>>) -> Result<u64, Error> {
         let footprint = footprint.map(Arc::new);
-        let mut records: Vec<(&PlannedWrite<'_, C>, &'g Record<C>)> = writes
+        let group_commit = self.database().group_commit.as_ref();
+        // Before anything is installed: others would not wait for it.
+        let prepared = match group_commit {
+            Some(group_commit) => {
+                let as_staged = writes.iter().filter_map(|write| write.mutation(Installed::AsStaged));
+                Some(group_commit.log().prepare(&as_staged.collect::<Vec<_>>())?)
+            }
+            None => None,
+        };
+        let mut targets: Vec<_> = writes
             .iter()
-            .map(|write| (write, self.database().buffer.record(write.hash, write.key, self.guard)))
+            .map(|write| {
+                let record = self.database().buffer.record(write.hash, write.key, self.guard);
+                Target { write, record, installed: Installed::AsStaged }
+            })
             .collect();
         fail_point!(RecordsFound);
         // One order for all, so that two that write the same keys seldom hold some of them each.
-        records.sort_unstable_by_key(|(_, record)| std::ptr::from_ref(*record).addr());
+        targets.sort_unstable_by_key(|target| std::ptr::from_ref(target.record).addr());
         if footprint.is_some() {
             self.presence.word.keep_later(self.snapshot);
         }
@@ -82,28 +112,49 @@ impl<'g, C: Chunk> Committer<'g, C> {
             let mut installation = Installation::new(
                 self.snapshot,
                 footprint.clone(),
+                group_commit.is_some(),
                 writes.len(),
                 &self.presence.announcement,
                 self.guard,
                 &self.database().meters,
             );
-            match self.install(&mut installation, &mut records, restarts) {
-                Ok(true) => {}
-                Ok(false) => {
+            match self.install(&mut installation, &mut targets, restarts) {
+                Ok(None) => {}
+                Ok(Some(Installed::IgnoredFor(version))) => {
+                    installation.abort();
+                    drop(installation);
+                    self.await_visible(version);
+                    continue;
+                }
+                Ok(Some(_)) => {
                     fail_point!(AbortedByOther);
                     continue;
                 }
                 Err(error) => {
                     installation.abort();
                     drop(installation);
-                    self.reclaim_unused(&records);
-                    return Err(error);
+                    return Err(self.failed(error, &targets));
                 }
             }
             if installation.installed().next().is_none() {
                 // Everything was ignored: nothing changes.
                 installation.abort();
                 return self.commit_at_snapshot(footprint.as_deref());
+            }
+            if let Some(group_commit) = group_commit {
+                let resolved = targets.iter().any(|target| target.installed != Installed::AsStaged);
+                let installed = || targets.iter().filter_map(|target| target.write.mutation(target.installed));
+                let prepared = match &prepared {
+                    Some(prepared) if !resolved => Ok(prepared.clone()),
+                    _ => group_commit.log().prepare(&installed().collect::<Vec<_>>()),
+                };
+                match prepared {
+                    Ok(prepared) => installation.log(prepared, self.durability),
+                    Err(error) => {
+                        drop(installation);
+                        return Err(self.failed(error, &targets));
+                    }
+                }
             }
             let descriptor = installation.descriptor();
             fail_point!(BeforeReady);
@@ -112,21 +163,35 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 continue;
             }
             fail_point!(Ready);
-            match self.settle(descriptor) {
-                Ok(version) => {
-                    self.note_superseded(&installation);
-                    return Ok(version);
-                }
-                Err(conflicts) => {
-                    drop(installation);
-                    self.reclaim_unused(&records);
-                    return Err(Error::Conflict(conflicts));
-                }
+            let settled = self.settle(descriptor);
+            if group_commit.is_some() || settled.is_ok() {
+                self.note_superseded(&installation);
             }
+            return settled.map_err(|conflicts| {
+                let error = installation.take_failure().unwrap_or(Error::Conflict(conflicts));
+                drop(installation);
+                self.failed(error, &targets)
+            });
         }
-        self.reclaim_unused(&records);
         let crowded = writes.first().map(|write| write.conflict(0));
-        Err(Error::Conflict(crowded.into_iter().collect()))
+        Err(self.failed(Error::Conflict(crowded.into_iter().collect()), &targets))
+    }
+
+    /// What is to be done when a commit has failed.
+    fn failed(&self, error: Error, targets: &[Target<'_, 'g, C>]) -> Error {
+        self.reclaim_unused(targets);
+        if let Error::Conflict(conflicts) = &error {
+            // Until that one is visible, a rerun would only meet it again.
+            self.await_visible(conflicts.iter().map(|conflict| conflict.version).max().unwrap_or(0));
+        }
+        error
+    }
+
+    /// Waits for a version that may be on its way to the log.
+    fn await_visible(&self, version: u64) {
+        if let Some(group_commit) = &self.database().group_commit {
+            group_commit.settle(version, &self.tracker());
+        }
     }
 
     /// Commits without a write. Gives the version of the snapshot.
@@ -138,20 +203,23 @@ impl<'g, C: Chunk> Committer<'g, C> {
         Ok(self.snapshot)
     }
 
-    /// Installs all writes. False: somebody has aborted this attempt.
+    /// Installs all writes. Gives the reason why this attempt must start over, if it must.
     fn install(
         &self,
         installation: &mut Installation<'g, C>,
-        records: &mut [(&PlannedWrite<'_, C>, &'g Record<C>)],
+        targets: &mut [Target<'_, 'g, C>],
         restarts: u32,
-    ) -> Result<bool, Error> {
-        for number in 0..records.len() {
-            let (write, record) = &mut records[number];
+    ) -> Result<Option<Installed>, Error> {
+        for number in 0..targets.len() {
+            let Target { write, record, installed } = &mut targets[number];
             match self.install_one(installation, write, record, restarts) {
-                Ok(Installed::Done | Installed::Ignored) => fail_point!(InstalledOne),
-                Ok(Installed::Restart) => return Ok(false),
+                Ok(over @ (Installed::Restart | Installed::IgnoredFor(_))) => return Ok(Some(over)),
+                Ok(done) => {
+                    *installed = done;
+                    fail_point!(InstalledOne);
+                }
                 Err(Error::Conflict(mut conflicts)) => {
-                    conflicts.extend(records[number + 1..].iter().filter_map(|(write, record)| {
+                    conflicts.extend(targets[number + 1..].iter().filter_map(|Target { write, record, .. }| {
                         write.conflict_with(self.newest_committed(record)?).filter(|_| write.resolution_fails())
                     }));
                     return Err(Error::Conflict(conflicts));
@@ -159,7 +227,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     fn install_one(
@@ -173,6 +241,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
             let head = record.head(self.guard);
             let base = match &head {
                 Head::Empty => None,
+                // Below what failed in the log there may be more of the kind.
                 Head::Sealed => {
                     fail_point!(InstallMetSeal);
                     self.database().buffer.remove(record, self.guard);
@@ -180,8 +249,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
                     continue;
                 }
                 Head::Version(version) => match version.state(self.guard) {
-                    State::Committed(number) => Some((*version, number)),
-                    State::Aborted => version.older(self.guard).and_then(|older| self.committed(older)),
+                    State::Committed(_) | State::Certified(_) | State::Aborted => self.standing(version),
                     State::Undecided(other) => {
                         self.contend(other, restarts);
                         if installation.descriptor().phase() == Phase::Aborted {
@@ -193,6 +261,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
             };
             let base_value = base.and_then(|(version, _)| version.value());
             let conflict = base.and_then(|(_, number)| write.conflict_with(number));
+            let mut installed = Installed::AsStaged;
             let (value, extends_older, charge) = match (write.operation, conflict) {
                 (Operation::Append(rows), None) => appended(base_value, rows)?,
                 // An append that conflicts only because its key was read.
@@ -200,19 +269,30 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 (Operation::Put(value), None) => (Some(value.clone()), false, value.bytes()),
                 (Operation::Delete, None) => (None, false, 0),
                 (operation, Some(conflict)) => match (write.resolution, operation) {
-                    (Some(ConflictResolution::Ignore), _) => return Ok(Installed::Ignored),
+                    (Some(ConflictResolution::Ignore), _) => {
+                        return Ok(match base.map(|(version, _)| version.state(self.guard)) {
+                            Some(State::Certified(number)) => Installed::IgnoredFor(number),
+                            _ => Installed::Ignored,
+                        });
+                    }
                     (Some(ConflictResolution::Replace), Operation::Put(value)) => {
                         (Some(value.clone()), false, value.bytes())
                     }
                     (Some(ConflictResolution::Replace), _) => (None, false, 0),
-                    (Some(ConflictResolution::Append), Operation::Put(rows)) => appended(base_value, rows)?,
+                    (Some(ConflictResolution::Append), Operation::Put(rows)) => {
+                        installed = Installed::Appended;
+                        appended(base_value, rows)?
+                    }
                     (None | Some(ConflictResolution::Fail | ConflictResolution::Append), _) => {
                         return Err(Error::Conflict(vec![conflict]));
                     }
                 },
             };
             if installation.try_install(record, head, value, extends_older, charge).is_ok() {
-                return Ok(Installed::Done);
+                if let Some((base, _)) = base.filter(|_| extends_older && self.database().group_commit.is_some()) {
+                    installation.depends_on(base);
+                }
+                return Ok(installed);
             }
         }
     }
@@ -240,7 +320,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 fail_point!(InstallMetStamped);
                 self.tracker().decide(other, version);
             }
-            Phase::Committed(_) | Phase::Aborted => {}
+            Phase::Certified(_) | Phase::Committed(_) | Phase::Aborted => {}
         }
     }
 
@@ -255,20 +335,28 @@ impl<'g, C: Chunk> Committer<'g, C> {
                     stamp = Some(version);
                     tracker.decide(descriptor, version);
                 }
-                Phase::Committed(version) => return Ok(version),
+                Phase::Certified(version) => self.await_visible(version),
+                Phase::Committed(version) => {
+                    self.await_visible(version);
+                    return Ok(version);
+                }
                 // Somebody else may have decided before the stamp was seen here: a later one finds the same and more.
                 Phase::Aborted => {
-                    let version = stamp.unwrap_or_else(|| self.database().clock.now() + 1);
+                    let version = stamp.unwrap_or_else(|| self.database().clock.newest() + 1);
                     return Err(tracker.stale_reads(descriptor, version));
                 }
             }
         }
     }
 
-    fn committed(&self, version: &'g Version<C>) -> Option<(&'g Version<C>, u64)> {
+    /// The newest version, from this one on, that is committed or on its way to the log.
+    fn standing(&self, version: &'g Version<C>) -> Option<(&'g Version<C>, u64)> {
+        let version = version.standing(self.guard)?;
         match version.state(self.guard) {
-            State::Committed(number) => Some((version, number)),
-            State::Aborted | State::Undecided(_) => None,
+            State::Committed(number) | State::Certified(number) => Some((version, number)),
+            // It has failed meanwhile: look again.
+            State::Aborted => self.standing(version),
+            State::Undecided(_) => None,
         }
     }
 
@@ -277,7 +365,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
         let Head::Version(version) = record.head(self.guard) else {
             return None;
         };
-        let newest = self.committed(version).or_else(|| self.committed(version.older(self.guard)?));
+        let newest = self.standing(version).or_else(|| self.standing(version.older(self.guard)?));
         newest.map(|(_, number)| number)
     }
 
@@ -291,8 +379,8 @@ impl<'g, C: Chunk> Committer<'g, C> {
     }
 
     /// Queues the records that were made for an aborted commit and may be left without a version.
-    fn reclaim_unused(&self, records: &[(&PlannedWrite<'_, C>, &'g Record<C>)]) {
-        for (_, record) in records {
+    fn reclaim_unused(&self, targets: &[Target<'_, 'g, C>]) {
+        for Target { record, .. } in targets {
             if matches!(record.head(self.guard), Head::Empty) {
                 self.database().reclaimer.note(record, self.guard);
             }
@@ -301,6 +389,17 @@ impl<'g, C: Chunk> Committer<'g, C> {
 }
 
 impl<C> PlannedWrite<'_, C> {
+    /// What the log has to know of it.
+    fn mutation(&self, installed: Installed) -> Option<Mutation<'_, C>> {
+        let change = match (self.operation, installed) {
+            (_, Installed::Ignored | Installed::IgnoredFor(_) | Installed::Restart) => return None,
+            (Operation::Delete, _) => Change::Delete,
+            (Operation::Put(value), Installed::AsStaged) => Change::Put(value),
+            (Operation::Put(rows), Installed::Appended) | (Operation::Append(rows), _) => Change::Append(rows),
+        };
+        Some(Mutation { key: self.key, change })
+    }
+
     /// The conflict with the newest committed version of the key, if it is one.
     fn conflict_with(&self, version: u64) -> Option<Conflict> {
         let blind_append = matches!(self.operation, Operation::Append(_)) && self.resolution.is_some();

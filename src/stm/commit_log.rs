@@ -1,6 +1,7 @@
 //! Where the commits of a stored database go before anybody sees them. The core knows no more of storage than this.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use super::error::Error;
 use super::options::Durability;
@@ -25,7 +26,7 @@ pub struct Mutation<'a, C> {
 }
 
 /// The mutations of a commit in the form in which the log takes them, which only the log knows.
-pub type Prepared = Box<dyn Any + Send + Sync>;
+pub type Prepared = Arc<dyn Any + Send + Sync>;
 
 /// A commit that has its place in the order.
 pub struct LoggedCommit<'a> {
@@ -65,4 +66,8 @@ pub trait CommitLog<C>: Send + Sync + 'static {
     /// # Errors
     /// Whatever is in the way.
     fn sync(&self) -> Result<(), Error>;
+
+    /// The last handle and transaction of the database have gone. Called once; nothing is appended afterwards, and
+    /// whoever could be told of an error is gone.
+    fn close(&self);
 }

@@ -1,6 +1,10 @@
 //! What all transactions of a database share.
 
+use std::sync::Arc;
+
 use super::clock::Clock;
+use super::commit_log::CommitLog;
+use super::group_commit::GroupCommit;
 use super::memory::{Participant, Pool};
 use super::meters::Meters;
 use super::options::Options;
@@ -20,6 +24,8 @@ pub(crate) struct Database<C: Send + Sync + 'static> {
     pub reclaimer: Reclaimer<C>,
     pub reservations: Reservations,
     pub meters: Meters,
+    /// `None`: the database is in memory only.
+    pub group_commit: Option<GroupCommit<C>>,
 }
 
 /// What one running transaction has for itself, reused by the next.
@@ -31,6 +37,35 @@ pub(crate) struct Context<C> {
     /// Writes and bytes committed from this slot since it last reclaimed.
     pub noted: usize,
     pub written: u64,
+}
+
+/// Keeps a stored database open: its handles and transactions have a count of it, those of the storage's own threads do
+/// not. With the last one the log is closed, before that handle or transaction is gone.
+pub(crate) struct Keeper<C: 'static>(Option<Arc<Log<C>>>);
+
+struct Log<C: 'static>(Arc<dyn CommitLog<C>>);
+
+impl<C> Drop for Log<C> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl<C> Keeper<C> {
+    pub fn of(log: Arc<dyn CommitLog<C>>) -> Self {
+        Keeper(Some(Arc::new(Log(log))))
+    }
+
+    /// Of a database in memory, or of whoever must not keep one open.
+    pub fn none() -> Self {
+        Keeper(None)
+    }
+}
+
+impl<C> Clone for Keeper<C> {
+    fn clone(&self) -> Self {
+        Keeper(self.0.clone())
+    }
 }
 
 pub(crate) type DatabasePool<C> = Pool<Context<C>, Database<C>, C>;
@@ -46,6 +81,7 @@ impl<C: Send + Sync + 'static> Database<C> {
             reservations: Reservations::new(buffer.collector()),
             buffer,
             meters: Meters::default(),
+            group_commit: None,
         }
     }
 

@@ -34,8 +34,10 @@ use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 
+use super::clock::Clock;
 use super::conflict::{Conflict, ConflictKind};
 use super::database::{Database, DatabasePool};
+use super::group_commit::Member;
 use super::key::{KeyBytes, KeyRange};
 use super::memory::{Descriptor, Head, Phase, Record, RecordRef, State, Version};
 use super::options::Direction;
@@ -84,6 +86,10 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         self.pool.shared()
     }
 
+    pub fn clock(&self) -> &'g Clock {
+        &self.database().clock
+    }
+
     /// The newest version of a record committed at or before a snapshot.
     pub fn newest_at<'r>(&self, record: &'r Record<C>, snapshot: u64) -> Option<&'r Version<C>>
     where
@@ -99,7 +105,10 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
                 State::Undecided(descriptor) if self.settle_up_to(descriptor, snapshot) => {
                     // Decided now: look at it again.
                 }
-                State::Committed(_) | State::Aborted | State::Undecided(_) => next = version.older(self.guard),
+                // One on its way to the log is later than every snapshot.
+                State::Committed(_) | State::Certified(_) | State::Aborted | State::Undecided(_) => {
+                    next = version.older(self.guard);
+                }
             }
         }
         None
@@ -133,7 +142,8 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         records.last().copied().filter(|_| records.len() == most)
     }
 
-    /// Brings an undecided transaction to its decision if its stamp can be at or before `limit`. False: it is later.
+    /// Brings an undecided transaction to its decision, or to the log, if its stamp can be at or before `limit`. False:
+    /// it is later.
     fn settle_up_to(&self, descriptor: &Descriptor<C>, limit: u64) -> bool {
         loop {
             match descriptor.phase() {
@@ -143,14 +153,14 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
                     fail_point!(ReadMetReady);
                     self.stamp(descriptor);
                 }
-                Phase::Stamped(version) if version > limit => return false,
+                Phase::Stamped(version) | Phase::Certified(version) if version > limit => return false,
                 Phase::Stamped(version) => {
                     fail_point!(ReadMetStamped);
                     // Those before it first, in their order: or each would settle the one before it, ever deeper.
                     self.settle_announced(version - 1);
                     self.decide(descriptor, version);
                 }
-                Phase::Committed(_) | Phase::Aborted => return true,
+                Phase::Certified(_) | Phase::Committed(_) | Phase::Aborted => return true,
             }
         }
     }
@@ -159,14 +169,19 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
     pub fn stamp(&self, descriptor: &Descriptor<C>) {
         let version = self.database().clock.draw();
         fail_point!(StampDrawn);
-        let stamped = if descriptor.certified_by_stamp() { Phase::Committed(version) } else { Phase::Stamped(version) };
+        let stamped = match descriptor.certified_by_stamp() {
+            true => descriptor.let_through(version),
+            false => Phase::Stamped(version),
+        };
         _ = descriptor.advance(Phase::Ready, stamped);
         fail_point!(Stamped);
     }
 
-    /// Certifies a stamped transaction and decides it, unless somebody else has.
+    /// Certifies a stamped transaction and decides it, unless somebody else has. Where commits are logged, one that is
+    /// let through has the log before it.
     pub fn decide(&self, descriptor: &Descriptor<C>, version: u64) {
-        let verdict = if self.certify(descriptor, version) { Phase::Committed(version) } else { Phase::Aborted };
+        let certified = self.certify(descriptor, version);
+        let verdict = if certified { descriptor.let_through(version) } else { Phase::Aborted };
         fail_point!(VerdictFound);
         _ = descriptor.advance(Phase::Stamped(version), verdict);
         fail_point!(Decided);
@@ -216,8 +231,9 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         let mut keys = Vec::new();
         for (record, older) in overwritten {
             let key = record.key();
-            let newest = older.and_then(|version| match version.state(self.guard) {
-                State::Committed(number) => Some((version, number)),
+            let newest = older.and_then(|version| version.standing(self.guard));
+            let newest = newest.and_then(|version| match version.state(self.guard) {
+                State::Committed(number) | State::Certified(number) => Some((version, number)),
                 State::Aborted | State::Undecided(_) => None,
             });
             let written = newest.map_or(0, |(_, number)| number);
@@ -255,6 +271,28 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         }
     }
 
+    /// The transactions with a stamp up to `limit`, which must be drawn, that are on their way to the log, in their
+    /// order. The others up to there are decided.
+    pub fn certified_up_to(&self, limit: u64) -> Vec<Member<'g, C>> {
+        self.settle_announced(limit);
+        let announced = self.pool.presences().filter_map(|presence| presence.announcement.descriptor(self.guard));
+        let mut certified: Vec<_> = announced
+            .filter_map(|descriptor| match descriptor.phase() {
+                Phase::Certified(version) if version <= limit => Some(Member { version, descriptor }),
+                _ => None,
+            })
+            .collect();
+        certified.sort_unstable_by_key(|member| member.version);
+        certified
+    }
+
+    /// Makes those start over that are announced and still install.
+    pub fn abort_installing(&self) {
+        for descriptor in self.pool.presences().filter_map(|presence| presence.announcement.descriptor(self.guard)) {
+            _ = descriptor.advance(Phase::Installing, Phase::Aborted);
+        }
+    }
+
     /// Lets a transaction that has written nothing commit at its snapshot. Its slot must keep all that is later.
     ///
     /// # Errors
@@ -265,7 +303,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         // Pairs with the fence in `comes_after`.
         fence(Ordering::SeqCst);
         // Read after the slot has said that it keeps what is later than the snapshot: up to here nothing gets lost.
-        let limit = self.database().clock.now();
+        let limit = self.clock().newest();
         match self.conflicts(footprint, snapshot, limit, |overwriter| overwriter.low <= snapshot) {
             conflicts if conflicts.is_empty() => Ok(()),
             conflicts => Err(conflicts),
@@ -360,8 +398,10 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             match version.state(self.guard) {
                 State::Committed(number) if number <= snapshot => break,
                 State::Undecided(descriptor) if self.settle_up_to(descriptor, limit) => continue,
-                State::Committed(number) if number <= limit => first = Some((version, number)),
-                State::Committed(_) | State::Aborted | State::Undecided(_) => {}
+                State::Committed(number) | State::Certified(number) if number <= limit => {
+                    first = Some((version, number));
+                }
+                State::Committed(_) | State::Certified(_) | State::Aborted | State::Undecided(_) => {}
             }
             next = version.older(self.guard);
         }
@@ -403,7 +443,7 @@ enum Place<'a, C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::database::Context;
+    use super::super::database::{Context, Keeper};
     use super::super::memory::{Claim, Installation, Pool};
     use super::super::options::{IsolationLevel, Options, TransactionOptions};
     use super::super::transaction::Transaction;
@@ -418,7 +458,7 @@ mod tests {
 
     fn overtake(pool: &Arc<DatabasePool<Rows>>, key: &[u8]) {
         let options = TransactionOptions { isolation: Some(IsolationLevel::ReadCommitted), ..Default::default() };
-        let mut transaction = Transaction::begin(pool, &options, None);
+        let mut transaction = Transaction::begin(pool, &Keeper::none(), &options, None);
         transaction.put(key, rows(&[1])).unwrap();
         transaction.commit().unwrap();
     }
@@ -441,7 +481,8 @@ mod tests {
     ) -> Installation<'g, Rows> {
         let Database { buffer, meters, .. } = pool.shared();
         let announcement = &slot.parts().2.announcement;
-        let mut installation = Installation::new(snapshot, Some(Arc::new(footprint)), 1, announcement, guard, meters);
+        let mut installation =
+            Installation::new(snapshot, Some(Arc::new(footprint)), false, 1, announcement, guard, meters);
         let record = buffer.record(buffer.hash(written), written, guard);
         let value = Some(rows(&[2]));
         assert!(installation.try_install(record, record.head(guard), value, false, 8).is_ok());

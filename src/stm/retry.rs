@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::database::DatabasePool;
+use super::database::{DatabasePool, Keeper};
 use super::error::Error;
 use super::options::TransactionOptions;
 use super::transaction::{Open, Transaction};
@@ -21,6 +21,7 @@ const STARVING_AFTER: u32 = 8;
 /// [`conflicted`](RetryPolicy::conflicted).
 pub struct RetryPolicy<C: Chunk> {
     pool: Arc<DatabasePool<C>>,
+    keeper: Keeper<C>,
     options: TransactionOptions,
     deadline: Option<Instant>,
     conflicts: u32,
@@ -29,10 +30,10 @@ pub struct RetryPolicy<C: Chunk> {
 }
 
 impl<C: Chunk> RetryPolicy<C> {
-    pub(super) fn new(pool: Arc<DatabasePool<C>>, options: TransactionOptions) -> Self {
+    pub(super) fn new(pool: Arc<DatabasePool<C>>, keeper: Keeper<C>, options: TransactionOptions) -> Self {
         // A timeout that lies beyond what the clock can say is none.
         let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        RetryPolicy { pool, options, deadline, conflicts: 0, priority: None, random: 0 }
+        RetryPolicy { pool, keeper, options, deadline, conflicts: 0, priority: None, random: 0 }
     }
 
     /// Begins the next attempt.
@@ -40,7 +41,7 @@ impl<C: Chunk> RetryPolicy<C> {
         if self.conflicts >= STARVING_AFTER && self.priority.is_none() {
             self.priority = Some(self.pool.shared().reservations.draw_priority());
         }
-        Transaction::begin(&self.pool, &self.options, self.priority)
+        Transaction::begin(&self.pool, &self.keeper, &self.options, self.priority)
     }
 
     /// Says that the last attempt, which has ended, failed. Returns when it is time for the next one.
@@ -89,7 +90,7 @@ impl<C: Chunk> RetryPolicy<C> {
 impl<C: Chunk> Drop for RetryPolicy<C> {
     fn drop(&mut self) {
         if let Some(priority) = self.priority {
-            let mut open = Open::new(&self.pool);
+            let mut open = Open::new(&self.pool, &self.keeper);
             let (context, pool, _) = open.parts();
             pool.shared().reservations.release(priority, &context.participant.pin());
         }

@@ -13,6 +13,7 @@ pub(crate) use std::sync::atomic::Ordering;
 mod chosen {
     pub use std::hint::spin_loop;
     pub use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
+    pub use std::sync::{Condvar, Mutex, MutexGuard};
     pub use std::thread_local;
 
     /// Nothing: see [`super::foreign`].
@@ -30,6 +31,7 @@ mod chosen {
 mod chosen {
     pub use shuttle::hint::spin_loop;
     pub use shuttle::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence};
+    pub use shuttle::sync::{Condvar, Mutex, MutexGuard};
     pub use shuttle::thread_local;
 
     /// See [`super::foreign`].
@@ -46,6 +48,9 @@ mod chosen {
 #[cfg(feature = "loom")]
 #[path = "sync/fenced.rs"]
 mod chosen;
+
+/// For what may block: the group commit of stored databases, and nothing else.
+pub(crate) use chosen::{Condvar, Mutex, MutexGuard};
 
 pub(crate) use chosen::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence, spin_loop};
 

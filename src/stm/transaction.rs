@@ -7,12 +7,12 @@ use std::time::Instant;
 use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::cursor::{Cursor, batch_for};
-use super::database::{Context, Database, DatabasePool};
+use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
 use super::key::{KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
-use super::options::{Direction, IsolationLevel, TransactionOptions};
+use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
 use super::snapshot::SlotWord;
 use super::sync::Ordering;
 use super::sync::uncontended::AtomicU64;
@@ -43,6 +43,7 @@ pub struct Transaction<C: Chunk> {
 struct Settings {
     isolation: IsolationLevel,
     conflict_resolution: ConflictResolution,
+    durability: Durability,
     read_only: bool,
     max_bytes: Option<u64>,
     /// Of a transaction that starves, and when it began: see [`super::reservation`].
@@ -50,22 +51,25 @@ struct Settings {
 }
 
 /// A claimed context in use. Ending, in whichever way, leaves it clean for the next.
-pub(super) struct Open<C: Chunk>(Claim<Context<C>, Database<C>, C>);
+pub(super) struct Open<C: Chunk> {
+    claim: Claim<Context<C>, Database<C>, C>,
+    _keeper: Keeper<C>,
+}
 
 impl<C: Chunk> Open<C> {
-    pub fn new(pool: &Arc<DatabasePool<C>>) -> Self {
-        Open(pool.claim(Database::context))
+    pub fn new(pool: &Arc<DatabasePool<C>>, keeper: &Keeper<C>) -> Self {
+        Open { claim: pool.claim(Database::context), _keeper: keeper.clone() }
     }
 
     pub fn parts(&mut self) -> (&mut Context<C>, &DatabasePool<C>, &SlotWord) {
-        let (context, pool, presence) = self.0.parts();
+        let (context, pool, presence) = self.claim.parts();
         (context, pool, &presence.word)
     }
 }
 
 impl<C: Chunk> Drop for Open<C> {
     fn drop(&mut self) {
-        let (context, _, presence) = self.0.parts();
+        let (context, _, presence) = self.claim.parts();
         presence.word.clear();
         fail_point!(SnapshotGivenUp);
         context.set.clear();
@@ -73,17 +77,23 @@ impl<C: Chunk> Drop for Open<C> {
 }
 
 impl<C: Chunk> Transaction<C> {
-    pub(super) fn begin(pool: &Arc<DatabasePool<C>>, options: &TransactionOptions, priority: Option<u64>) -> Self {
+    pub(super) fn begin(
+        pool: &Arc<DatabasePool<C>>,
+        keeper: &Keeper<C>,
+        options: &TransactionOptions,
+        priority: Option<u64>,
+    ) -> Self {
         let defaults = &pool.shared().options;
         let settings = Settings {
             isolation: options.isolation.unwrap_or(defaults.isolation),
             conflict_resolution: options.conflict_resolution.unwrap_or(defaults.conflict_resolution),
+            durability: options.durability.unwrap_or(defaults.durability),
             read_only: options.read_only,
             max_bytes: options.max_bytes.or(defaults.max_transaction_bytes),
             priority: priority.map(|priority| (priority, Instant::now())),
         };
         fail_point!(BeforeClaim);
-        let mut open = Open::new(pool);
+        let mut open = Open::new(pool, keeper);
         let (_, pool, word) = open.parts();
         let snapshot = match settings.isolation {
             IsolationLevel::ReadCommitted => word.register_floor(&pool.shared().clock),
@@ -389,10 +399,11 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// [`Error::Conflict`] when others have committed what it cannot be ordered with, [`Error::SchemaMismatch`] when
-    /// appended rows do not fit, [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
+    /// appended rows do not fit, [`Error::Storage`] when a database that is stored cannot store it,
+    /// [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
     pub fn commit(&mut self) -> Result<u64, Error> {
         let mut open = self.open.take().ok_or(ENDED)?;
-        let (context, pool, presence) = open.0.parts();
+        let (context, pool, presence) = open.claim.parts();
         let committed = self.settings.commit(self.snapshot, context, pool, presence);
         self.commit_version = committed.as_ref().ok().copied();
         let meters = &pool.shared().meters;
@@ -435,7 +446,7 @@ impl<C: Chunk> Transaction<C> {
         if isolation != IsolationLevel::ReadCommitted {
             return Ok(None);
         }
-        let mut holder = Open::new(open.0.pool());
+        let mut holder = Open::new(open.claim.pool(), &Keeper::none());
         let (_, pool, word) = holder.parts();
         let snapshot = word.register(&pool.shared().clock);
         Ok(Some((holder, snapshot)))
@@ -481,7 +492,8 @@ impl Settings {
                 (_, None) => Ok(snapshot),
                 (_, footprint) => {
                     let guard = context.participant.pin();
-                    Committer { pool, guard: &guard, presence, snapshot }.commit_at_snapshot(footprint.as_ref())
+                    Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
+                        .commit_at_snapshot(footprint.as_ref())
                 }
             };
         }
@@ -514,7 +526,8 @@ impl Settings {
             }
         }));
 
-        let committed = Committer { pool, guard: &guard, presence, snapshot }.commit(&writes, footprint);
+        let committed = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
+            .commit(&writes, footprint);
         presence.word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);

@@ -1,12 +1,14 @@
 //! The database: begins transactions, reruns them, and tells how it is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::conflict::ConflictKind;
-use super::database::{Database, DatabasePool};
+use super::database::{Database, DatabasePool, Keeper};
+use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
 use super::memory::Pool;
 use super::options::{Options, TransactionOptions};
+use super::restore::Restore;
 use super::retry::RetryPolicy;
 use super::transaction::{Open, Transaction};
 use super::value::Chunk;
@@ -15,11 +17,25 @@ use super::value::Chunk;
 /// The database goes with its last handle, transaction and cursor.
 pub struct TransactionManager<C: Chunk> {
     pool: Arc<DatabasePool<C>>,
+    keeper: Keeper<C>,
 }
 
 impl<C: Chunk> Clone for TransactionManager<C> {
     fn clone(&self) -> Self {
-        TransactionManager { pool: Arc::clone(&self.pool) }
+        TransactionManager { pool: Arc::clone(&self.pool), keeper: self.keeper.clone() }
+    }
+}
+
+/// A handle that does not keep the database open.
+pub struct WeakTransactionManager<C: Chunk> {
+    pool: Weak<DatabasePool<C>>,
+}
+
+impl<C: Chunk> WeakTransactionManager<C> {
+    /// A handle of the database, if that is still there. It may outlive the log of a stored one, which is closed when
+    /// all other handles and transactions are gone.
+    pub fn upgrade(&self) -> Option<TransactionManager<C>> {
+        self.pool.upgrade().map(|pool| TransactionManager::over(pool, Keeper::none()))
     }
 }
 
@@ -58,7 +74,33 @@ pub struct Stats {
 impl<C: Chunk> TransactionManager<C> {
     /// Opens an empty database in memory.
     pub fn new(options: Options) -> Self {
-        TransactionManager { pool: Pool::new(Database::new(options)) }
+        TransactionManager::over(Pool::new(Database::new(options)), Keeper::none())
+    }
+
+    /// Takes up a stored database.
+    pub fn restore(options: Options) -> Restore<C> {
+        Restore::new(options)
+    }
+
+    pub(super) fn over(pool: Arc<DatabasePool<C>>, keeper: Keeper<C>) -> Self {
+        TransactionManager { pool, keeper }
+    }
+
+    /// A handle that does not keep the database open.
+    pub fn downgrade(&self) -> WeakTransactionManager<C> {
+        WeakTransactionManager { pool: Arc::downgrade(&self.pool) }
+    }
+
+    /// Puts everything that has been committed on the disk, whatever its durability. Without effect in memory.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], and what is said of the log's other errors.
+    pub fn sync(&self) -> Result<(), Error> {
+        let mut open = Open::new(&self.pool, &self.keeper);
+        let (context, pool, _) = open.parts();
+        let guard = context.participant.pin();
+        let tracker = DependencyTracker { pool, guard: &guard };
+        pool.shared().group_commit.as_ref().map_or(Ok(()), |group_commit| group_commit.sync(&tracker))
     }
 
     /// What it was opened with.
@@ -68,12 +110,12 @@ impl<C: Chunk> TransactionManager<C> {
 
     /// Begins a transaction.
     pub fn begin(&self, options: &TransactionOptions) -> Transaction<C> {
-        Transaction::begin(&self.pool, options, None)
+        Transaction::begin(&self.pool, &self.keeper, options, None)
     }
 
     /// Begins the attempts of a transaction that is to be rerun on conflicts.
     pub fn retry_policy(&self, options: &TransactionOptions) -> RetryPolicy<C> {
-        RetryPolicy::new(Arc::clone(&self.pool), options.clone())
+        RetryPolicy::new(Arc::clone(&self.pool), self.keeper.clone(), options.clone())
     }
 
     /// Runs `body` in a transaction and commits it; on conflicts, of the commit or reported by `body`, does it again as
@@ -104,7 +146,7 @@ impl<C: Chunk> TransactionManager<C> {
 
     /// Counters and sizes. It first reclaims all that can be reclaimed, so it is not for a hot path.
     pub fn stats(&self) -> Stats {
-        let mut open = Open::new(&self.pool);
+        let mut open = Open::new(&self.pool, &self.keeper);
         let (context, pool, _) = open.parts();
         let database = pool.shared();
         database.reclaim_all(context, pool);

@@ -3,13 +3,22 @@
 //! A storage knows nothing of transactions. It gets commits that are decided, each as one batch of mutations, in the
 //! order of their versions, and gives back what they came to when the database is opened again.
 
+mod backup;
+mod checkpointer;
 mod chunk;
+mod durable;
+mod log;
+mod open;
+mod snapshot;
 
 use arrow_array::RecordBatch;
 
 use crate::stm::{Durability, Error};
 
+pub use backup::{backup, export, import};
 pub use chunk::ArrowChunk;
+pub use durable::{DurableOptions, DurableStorage, Prepared, Progress};
+pub use open::{StoredDatabase, open};
 
 /// What becomes of a key. Chunks are in their order, at least one, and of one schema.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +53,7 @@ pub struct Commit<'a, P> {
 pub struct StoredValue {
     /// The key.
     pub key: Vec<u8>,
-    /// The commit that wrote it last.
+    /// The commit that wrote it last, or the checkpoint that it comes from, which is later.
     pub version: u64,
     /// Its rows: one chunk or more, all of one schema.
     pub chunks: Vec<RecordBatch>,
@@ -109,6 +118,12 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// Whatever is in the way; nothing is lost then.
     fn checkpoint(&self, snapshot: &mut dyn Snapshot) -> Result<(), Error>;
+
+    /// Whether enough was stored since the last checkpoint for the next one to pay. Asked after each
+    /// [`apply`](Storage::apply).
+    fn is_checkpoint_due(&self) -> bool {
+        false
+    }
 
     /// Stores what is on its way. It is the last call.
     ///

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod counted;
+pub mod kept;
 mod random;
 
 use std::sync::Arc;

@@ -24,6 +24,7 @@ mod layout;
 mod raw;
 mod schema;
 mod set_once;
+mod stored;
 mod stream;
 
 #[cfg(test)]

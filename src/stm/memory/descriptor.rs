@@ -3,15 +3,18 @@
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_epoch::{Guard, Shared};
 
 use super::record::{Head, Record};
 use super::version::{State, Version};
+use crate::stm::commit_log::Prepared;
 use crate::stm::dependency_tracker::Footprint;
+use crate::stm::error::Error;
 use crate::stm::meters::Meters;
-use crate::stm::sync::{AtomicPtr, AtomicU64, Ordering};
+use crate::stm::options::Durability;
+use crate::stm::sync::{AtomicPtr, AtomicU64, Mutex, Ordering, fence};
 use crate::stm::value::{Chunk, Value};
 
 /// How far a commit has come.
@@ -23,6 +26,9 @@ pub(crate) enum Phase {
     Ready,
     /// It has its place in the order; anyone may certify and decide it.
     Stamped(u64),
+    /// Only where commits are logged: nothing but the log can be in its way now. The leader of the group commit decides
+    /// it.
+    Certified(u64),
     Committed(u64),
     Aborted,
 }
@@ -45,6 +51,7 @@ impl Phase {
             Phase::Aborted => 2,
             Phase::Stamped(version) => version << Self::TAG_BITS | 3,
             Phase::Committed(version) => version << Self::TAG_BITS | 4,
+            Phase::Certified(version) => version << Self::TAG_BITS | 5,
         }
     }
 
@@ -54,6 +61,7 @@ impl Phase {
             1 => Phase::Ready,
             2 => Phase::Aborted,
             3 => Phase::Stamped(word >> Self::TAG_BITS),
+            5 => Phase::Certified(word >> Self::TAG_BITS),
             _ => Phase::Committed(word >> Self::TAG_BITS),
         }
     }
@@ -68,10 +76,25 @@ pub(crate) struct Descriptor<C> {
     /// The records that it writes and its versions of them. The owner alone touches it before READY, and nobody changes
     /// it from then on.
     installed: UnsafeCell<Vec<Installed<C>>>,
+    /// What goes to the log, where there is one. Written and read like `installed`.
+    logged: UnsafeCell<Option<Logged>>,
+    /// Whether there is one.
+    is_logged: bool,
+    /// Versions of others that were on their way to the log when this one extended them. Written and read like
+    /// `installed`.
+    bases: UnsafeCell<Vec<NonNull<Version<C>>>>,
     /// The snapshot that the transaction read.
     pub snapshot: u64,
     /// What has to be certified; `None`: the stamp alone commits it.
     pub footprint: Option<Arc<Footprint<C>>>,
+}
+
+/// A commit on its way to the log.
+pub(crate) struct Logged {
+    pub prepared: Prepared,
+    pub durability: Durability,
+    /// Why it did not get there; written by the leader before the transaction is aborted.
+    pub failure: Mutex<Option<Error>>,
 }
 
 /// A record, and the version that was put on top of it.
@@ -102,6 +125,35 @@ impl<C> Descriptor<C> {
         self.footprint.is_none()
     }
 
+    /// The phase of a transaction that certification has let through.
+    pub fn let_through(&self, version: u64) -> Phase {
+        if self.is_logged { Phase::Certified(version) } else { Phase::Committed(version) }
+    }
+
+    fn is_announced(&self) -> bool {
+        self.is_logged || !self.certified_by_stamp()
+    }
+
+    /// What goes to the log, of a transaction that is on its way there.
+    pub fn logged<'g>(&'g self, _guard: &'g Guard) -> Option<&'g Logged> {
+        let Phase::Certified(_) = self.phase() else {
+            return None;
+        };
+        // SAFETY: READY was acquired by the look at the phase: the owner is done with it.
+        unsafe { &*self.logged.get() }.as_ref()
+    }
+
+    /// The failure of a transaction that has extended the rows of one that failed on its way to the log.
+    pub fn failed_base<'g>(&'g self, guard: &'g Guard) -> bool {
+        let Phase::Certified(_) = self.phase() else {
+            return false;
+        };
+        // SAFETY: as in `logged`.
+        let bases = unsafe { &*self.bases.get() };
+        // SAFETY: the owner reached them under a guard that it keeps until after the decision (invariant 5).
+        bases.iter().any(|base| matches!(unsafe { base.as_ref() }.state(guard), State::Aborted))
+    }
+
     /// Notes the low watermark, before the commit is published. Whoever certifies finds the same; one that comes so
     /// late that it does not changes nothing.
     pub fn certified(&self, low: u64) {
@@ -119,7 +171,7 @@ impl<C> Descriptor<C> {
     /// own stamp where there is none earlier.
     pub fn low_watermark(&self) -> u64 {
         match (self.low.load(Ordering::Relaxed), self.phase()) {
-            (0, Phase::Committed(version)) => version,
+            (0, Phase::Committed(version) | Phase::Certified(version)) => version,
             (low, _) => low,
         }
     }
@@ -168,6 +220,7 @@ impl<'g, C: Chunk> Installation<'g, C> {
     pub fn new(
         snapshot: u64,
         footprint: Option<Arc<Footprint<C>>>,
+        is_logged: bool,
         writes: usize,
         announcement: &'g Announcement<C>,
         guard: &'g Guard,
@@ -177,15 +230,22 @@ impl<'g, C: Chunk> Installation<'g, C> {
             phase: AtomicU64::new(Phase::Installing.encode()),
             low: AtomicU64::new(0),
             installed: UnsafeCell::new(Vec::with_capacity(writes)),
+            logged: UnsafeCell::new(None),
+            is_logged,
+            bases: UnsafeCell::new(Vec::new()),
             snapshot,
             footprint,
         })));
         // SAFETY: it is ours until `drop` retires it.
-        if !unsafe { descriptor.as_ref() }.certified_by_stamp() {
+        if unsafe { descriptor.as_ref() }.is_announced() {
             // Release: pairs with the acquire in `Announcement::descriptor`. It comes before READY, and so before the
             // stamp: whoever has drawn a later one finds it.
             announcement.0.store(descriptor.as_ptr(), Ordering::Release);
             fail_point!(Announced);
+        }
+        if is_logged {
+            // Pairs with the fence in `GroupCommit::fail`: one that is looked for in vain there sees here what failed.
+            fence(Ordering::SeqCst);
         }
         Installation { descriptor, announcement, guard, meters, owned: PhantomData }
     }
@@ -195,6 +255,26 @@ impl<'g, C: Chunk> Installation<'g, C> {
         unsafe { &*self.descriptor.as_ptr() }
     }
 
+    /// Notes what goes to the log. To be called before READY.
+    pub fn log(&mut self, prepared: Prepared, durability: Durability) {
+        let logged = Logged { prepared, durability, failure: Mutex::new(None) };
+        // SAFETY: this is the owner, before READY, so nobody else looks at it.
+        unsafe { *self.descriptor().logged.get() = Some(logged) };
+    }
+
+    /// Notes that what was installed last has the rows of a version that is on its way to the log.
+    pub fn depends_on(&mut self, base: &'g Version<C>) {
+        // SAFETY: as in `log`.
+        unsafe { (*self.descriptor().bases.get()).push(NonNull::from(base)) };
+    }
+
+    /// Takes the reason why the log refused an aborted transaction, if that is why it was aborted.
+    pub fn take_failure(&self) -> Option<Error> {
+        // SAFETY: only the owner changes it, and not after READY; what is in the lock, the lock guards.
+        let logged = unsafe { &*self.descriptor().logged.get() }.as_ref()?;
+        logged.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     pub fn installed(&self) -> impl Iterator<Item = (&'g Record<C>, &'g Version<C>)> {
         // SAFETY: only the owner changes it, by an exclusive borrow of `self`, and not after READY.
         let installed = unsafe { &*self.descriptor().installed.get() };
@@ -202,7 +282,8 @@ impl<'g, C: Chunk> Installation<'g, C> {
         installed.iter().map(|(record, version)| unsafe { (record.as_ref(), version.as_ref()) })
     }
 
-    /// Links a version on top of `head`, which must be empty, committed or aborted; an aborted one is replaced.
+    /// Links a version on top of `head`, which must be empty, certified, committed or aborted; an aborted one is
+    /// replaced.
     ///
     /// `extends_older` says that the value begins with the chunks of the newest committed version, and `charge` how
     /// many bytes are new.
@@ -221,7 +302,7 @@ impl<'g, C: Chunk> Installation<'g, C> {
             Head::Empty => (ptr::null(), ptr::null(), None),
             Head::Sealed => return Err(value),
             Head::Version(version) => match version.state(self.guard) {
-                State::Committed(_) => (ptr::from_ref(version), ptr::from_ref(version), None),
+                State::Committed(_) | State::Certified(_) => (ptr::from_ref(version), ptr::from_ref(version), None),
                 State::Aborted => (
                     ptr::from_ref(version),
                     version.older(self.guard).map_or(ptr::null(), ptr::from_ref),
@@ -258,7 +339,7 @@ impl<'g, C: Chunk> Installation<'g, C> {
     pub fn abort(&self) {
         let descriptor = self.descriptor();
         let mut phase = descriptor.phase();
-        while matches!(phase, Phase::Installing | Phase::Ready | Phase::Stamped(_)) {
+        while matches!(phase, Phase::Installing | Phase::Ready | Phase::Stamped(_) | Phase::Certified(_)) {
             match descriptor.advance(phase, Phase::Aborted) {
                 Ok(()) => return,
                 Err(now) => phase = now,
@@ -299,7 +380,7 @@ impl<C: Chunk> Drop for Installation<'_, C> {
                 undecided => _ = descriptor.advance(undecided, Phase::Aborted),
             }
         };
-        if !descriptor.certified_by_stamp() {
+        if descriptor.is_announced() {
             // Release: it is decided for everyone who finds it gone. Pairs with the acquire in
             // `Announcement::descriptor`.
             self.announcement.0.store(ptr::null_mut(), Ordering::Release);
@@ -312,6 +393,8 @@ impl<C: Chunk> Drop for Installation<'_, C> {
                     fail_point!(FinishedOne);
                 }
                 None => {
+                    // Where commits are logged, others may have come above it; it stays in the chain then.
+                    version.finish_aborted();
                     let older = version.older(self.guard).map_or(ptr::null(), ptr::from_ref);
                     if record.swap_head(version, older) {
                         fail_point!(AbortedVersionUnlinked);
@@ -339,6 +422,7 @@ mod tests {
             Phase::Installing,
             Phase::Ready,
             Phase::Aborted,
+            Phase::Certified(8),
             Phase::Stamped(0),
             Phase::Stamped(1 << 60),
             Phase::Committed(7),

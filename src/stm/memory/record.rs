@@ -12,6 +12,7 @@ use crate::stm::key::KeyBytes;
 use crate::stm::meters::Meters;
 use crate::stm::snapshot::LiveSnapshots;
 use crate::stm::sync::{self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use crate::stm::value::{Chunk, Value};
 
 /// One key. It lives from the first write of the key until the deleted key can be seen by nobody.
 ///
@@ -190,6 +191,22 @@ impl<C> Record<C> {
     }
 }
 
+impl<C: Chunk> Record<C> {
+    /// Gives a record without versions a committed one. False: it has one already.
+    pub fn restore(&self, value: Value<C>, version: u64, meters: &Meters) -> bool {
+        let (charge, location) = (value.bytes(), value.newest().location());
+        let restored = Box::into_raw(Box::new(Version::restored(value, version, charge)));
+        if !self.swap_head(ptr::null(), restored) {
+            // SAFETY: it was not published, this is its only owner.
+            drop(unsafe { Box::from_raw(restored) });
+            return false;
+        }
+        self.hint_value(location);
+        meters.version_installed(charge);
+        true
+    }
+}
+
 impl<C: Send + Sync + 'static> Record<C> {
     /// Unlinks every version that no live snapshot can see, and seals the record where nothing remains to be seen.
     pub fn trim(&self, live: &LiveSnapshots, guard: &Guard, meters: &Meters) -> Residue {
@@ -205,21 +222,29 @@ impl<C: Send + Sync + 'static> Record<C> {
     }
 
     fn trim_alone(&self, live: &LiveSnapshots, guard: &Guard, meters: &Meters) -> Residue {
-        let head = match self.head(guard) {
-            Head::Empty => return self.seal(ptr::null(), guard, meters),
-            Head::Sealed => return Residue::Newest,
-            Head::Version(version) => version,
+        let head = loop {
+            match self.head(guard) {
+                Head::Empty => return self.seal(ptr::null(), guard, meters),
+                Head::Sealed => return Residue::Newest,
+                // Its owner may have gone when others were still above it.
+                Head::Version(version) if version.is_left_aborted() => {
+                    let older = version.older(guard).map_or(ptr::null(), ptr::from_ref);
+                    if self.swap_head(version, older) {
+                        // SAFETY: invariant 4: the swap has unlinked it.
+                        unsafe { retire(version, guard, meters) };
+                    }
+                }
+                Head::Version(version) => break version,
+            }
         };
-        let newest = match head.state(guard) {
-            State::Committed(number) => Some((head, number)),
-            // Below an undecided or aborted head all are committed (invariant 3).
-            _ => head.older(guard).and_then(|older| match older.state(guard) {
-                State::Committed(number) => Some((older, number)),
-                _ => None,
-            }),
-        };
-        let Some((newest, newest_number)) = newest else {
-            return Residue::Busy;
+        // What is above the newest committed version is not the trimmer's (invariant 3).
+        let mut next = Some(head);
+        let (newest, newest_number) = loop {
+            match next.map(|version| (version, version.state(guard))) {
+                Some((version, State::Committed(number))) => break (version, number),
+                Some((version, _)) => next = version.older(guard),
+                None => return Residue::Busy,
+            }
         };
 
         let mut kept = 0;
@@ -227,8 +252,14 @@ impl<C: Send + Sync + 'static> Record<C> {
         let mut newer_number = newest_number;
         let mut next = newest.older(guard);
         while let Some(version) = next {
-            let State::Committed(number) = version.state(guard) else {
-                return Residue::Busy;
+            let number = match version.state(guard) {
+                State::Committed(number) => number,
+                State::Aborted => {
+                    next = version.older(guard);
+                    bypass(version, keeper, next, guard, meters);
+                    continue;
+                }
+                State::Certified(_) | State::Undecided(_) => return Residue::Busy,
             };
             next = version.older(guard);
             if live.needs(number, newer_number) {
@@ -276,15 +307,26 @@ fn unlink<C: Send + Sync + 'static>(
     meters: &Meters,
 ) {
     keeper.inherit_low_watermark(version, guard);
-    // Release: pairs with the acquire in `Version::older`.
-    keeper.older.store(older.map_or(ptr::null_mut(), |older| ptr::from_ref(older).cast_mut()), Ordering::Release);
-    fail_point!(VersionUnlinked);
     // Relaxed: charges and flags are the trimmer's alone, and its flag orders one trimmer after the other.
     if keeper.extends_older.load(Ordering::Relaxed) {
         let charge = version.charge.swap(0, Ordering::Relaxed);
         keeper.charge.fetch_add(charge, Ordering::Relaxed);
         keeper.extends_older.store(version.extends_older.load(Ordering::Relaxed), Ordering::Relaxed);
     }
+    bypass(version, keeper, older, guard, meters);
+}
+
+/// The same for one that was never committed: nothing is built on it.
+fn bypass<C: Send + Sync + 'static>(
+    version: &Version<C>,
+    keeper: &Version<C>,
+    older: Option<&Version<C>>,
+    guard: &Guard,
+    meters: &Meters,
+) {
+    // Release: pairs with the acquire in `Version::older`.
+    keeper.older.store(older.map_or(ptr::null_mut(), |older| ptr::from_ref(older).cast_mut()), Ordering::Release);
+    fail_point!(VersionUnlinked);
     // SAFETY: invariant 4: the one trimmer has unlinked it just now, and only this call retires it. Readers on it go on
     // by its own link, to versions that are retired later than they pinned.
     unsafe { retire(version, guard, meters) };

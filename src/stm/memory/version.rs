@@ -12,7 +12,7 @@ use crate::stm::value::Value;
 
 /// A value or a tombstone, with the stamp of the transaction that wrote it.
 pub(crate) struct Version<C> {
-    /// `version << 1 | 1` once the owner has finished the commit, before that the address of its descriptor (even).
+    /// `version << 1 | 1` once the owner has finished the commit, [`ABORTED`] once it has finished an abort, before that the address of its descriptor (even).
     stamp: AtomicU64,
     /// `None`: the key is deleted.
     value: Option<Value<C>>,
@@ -35,9 +35,14 @@ unsafe impl<C: Send + Sync> Send for Version<C> {}
 // SAFETY: as above.
 unsafe impl<C: Send + Sync> Sync for Version<C> {}
 
+/// No version has the number 0.
+const ABORTED: u64 = 1;
+
 /// What is known of the transaction that wrote a version.
 pub(crate) enum State<'g, C> {
     Committed(u64),
+    /// It has its place in the order, and is on its way to the log. No snapshot sees it.
+    Certified(u64),
     Aborted,
     /// Not decided yet.
     Undecided(&'g Descriptor<C>),
@@ -82,9 +87,11 @@ impl<C> Version<C> {
 
     pub fn state<'g>(&'g self, guard: &'g Guard) -> State<'g, C> {
         match self.descriptor(guard) {
+            Err(0) => State::Aborted,
             Err(version) => State::Committed(version),
             Ok(descriptor) => match descriptor.phase() {
                 Phase::Committed(version) => State::Committed(version),
+                Phase::Certified(version) => State::Certified(version),
                 Phase::Aborted => State::Aborted,
                 Phase::Installing | Phase::Ready | Phase::Stamped(_) => State::Undecided(descriptor),
             },
@@ -96,6 +103,15 @@ impl<C> Version<C> {
         // Acquire: pairs with the trimmer's release store. The versions that it links were published before anyway.
         // SAFETY: invariant 1: it is reached under the guard.
         unsafe { self.older.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// This version, or the next older one, that is not aborted. Only the newest of a chain can be undecided.
+    pub fn standing<'g>(&'g self, guard: &'g Guard) -> Option<&'g Version<C>> {
+        let mut next = Some(self);
+        while let Some(version) = next.filter(|version| matches!(version.state(guard), State::Aborted)) {
+            next = version.older(guard);
+        }
+        next
     }
 
     pub(super) fn into_value(self) -> Option<Value<C>> {
@@ -116,6 +132,25 @@ impl<C> Version<C> {
     /// Takes the low watermark of a version that is about to be unlinked below this one.
     pub(super) fn inherit_low_watermark(&self, unlinked: &Version<C>, guard: &Guard) {
         self.low.store(unlinked.low_watermark(guard), Ordering::Relaxed);
+    }
+
+    /// Whether the owner has finished an abort: it may be gone, and will not look for the version again.
+    pub(super) fn is_left_aborted(&self) -> bool {
+        // Acquire: pairs with `finish_aborted`.
+        self.stamp.load(Ordering::Acquire) == ABORTED
+    }
+
+    /// A version that is committed from its beginning, with nothing below it.
+    pub(super) fn restored(value: Value<C>, version: u64, charge: u64) -> Self {
+        let made = Version::new(ptr::null(), Some(value), ptr::null(), false, charge);
+        made.finish(version, version);
+        made
+    }
+
+    /// Replaces the descriptor by the word that the commit failed.
+    pub(super) fn finish_aborted(&self) {
+        // Release: pairs with the acquire in `descriptor`.
+        self.stamp.store(ABORTED, Ordering::Release);
     }
 
     /// Replaces the descriptor by the version number and low watermark that it carries.

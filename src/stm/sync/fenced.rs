@@ -10,6 +10,8 @@ use super::Ordering;
 
 pub use loom::hint::spin_loop;
 pub use loom::sync::atomic::fence;
+/// No model has a log.
+pub use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// Loom's own does not know constant initial values.
 macro_rules! thread_local_of_loom {

@@ -16,7 +16,8 @@ pub(super) fn install(
     database.pinned(|guard| {
         let footprint = footprint.map(Arc::new);
         let announcement = Announcement::new();
-        let mut installation = Installation::new(0, footprint, keys.len(), &announcement, guard, &database.meters);
+        let mut installation =
+            Installation::new(0, footprint, false, keys.len(), &announcement, guard, &database.meters);
         for key in keys {
             let record = database.record(key, guard);
             let head = record.head(guard);
@@ -36,6 +37,7 @@ fn settle<'g>(
     loop {
         match descriptor.phase() {
             Phase::Installing => unreachable!("only a ready one is settled"),
+            Phase::Certified(_) => unreachable!("there is no log"),
             Phase::Ready => database.tracker(guard).stamp(descriptor),
             Phase::Stamped(version) => database.tracker(guard).decide(descriptor, version),
             Phase::Committed(version) => return Some(version),
@@ -110,7 +112,7 @@ fn settled_once(with_footprint: bool) {
         database.pinned(|guard| {
             let footprint = with_footprint.then(|| Arc::new(database.found_absent(b"read")));
             let announcement = Announcement::new();
-            let mut installation = Installation::new(0, footprint, 1, &announcement, guard, &database.meters);
+            let mut installation = Installation::new(0, footprint, false, 1, &announcement, guard, &database.meters);
             let record = database.record(b"a", guard);
             assert!(installation.try_install(record, Head::Empty, value(7), false, 8).is_ok());
             installation.descriptor().advance(Phase::Installing, Phase::Ready).unwrap();
@@ -121,6 +123,7 @@ fn settled_once(with_footprint: bool) {
                     match version.state(guard) {
                         State::Undecided(descriptor) => settle(database, descriptor, guard),
                         State::Committed(version) => Some(version),
+                        State::Certified(_) => unreachable!("there is no log"),
                         State::Aborted => None,
                     }
                 })

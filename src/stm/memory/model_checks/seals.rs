@@ -27,7 +27,7 @@ fn reclaim(database: &Shared) {
 fn write(database: &Shared, number: Option<u64>) -> u64 {
     database.pinned(|guard| {
         let announcement = Announcement::new();
-        let mut installation = Installation::new(0, None, 1, &announcement, guard, &database.meters);
+        let mut installation = Installation::new(0, None, false, 1, &announcement, guard, &database.meters);
         let mut record = database.record(KEY, guard);
         loop {
             let head = record.head(guard);

@@ -1,6 +1,6 @@
 // Batches of primitive columns over the Arrow C Data Interface, for programs that do not link an Arrow library.
-#ifndef FLIGHTS_ARROW_BATCH_HPP
-#define FLIGHTS_ARROW_BATCH_HPP
+#ifndef EXAMPLES_ARROW_BATCH_HPP
+#define EXAMPLES_ARROW_BATCH_HPP
 
 #include <cstdint>
 #include <khonsu.hpp>

@@ -1,0 +1,293 @@
+// khonsu_durable_bench: durable commits per second, and the time to open after a crash, khonsu and its peers side by
+// side on the same disk. Rounds are interleaved, medians of them reported; on a shared machine only ratios hold.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <random>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "engine.hpp"
+
+namespace durable {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr unsigned kThreads[] = {1, 2, 8};
+constexpr std::uint64_t kKeys = 100'000;
+
+struct Options {
+  std::string out = "target/bench/durable.md";
+  std::string disk = "target/bench/disk";
+  unsigned rounds = 5;
+  double seconds = 2;
+  std::uint64_t recovered_megabytes = 1024;
+};
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::vector<char> make_value(std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<char> value(kValueBytes);
+  for (char &byte : value) byte = static_cast<char>(random());
+  return value;
+}
+
+std::string fresh(const std::string &directory) {
+  std::filesystem::remove_all(directory);
+  std::filesystem::create_directories(directory);
+  return directory;
+}
+
+/// Commits per second of so many threads, each putting random keys of 100,000.
+double commits_per_second(const Engine &engine, Level level, unsigned threads, const Options &options) {
+  const std::string directory = fresh(options.disk + "/" + engine.name());
+  double rate = 0;
+  {
+    const std::unique_ptr<Store> store = engine.open(directory, level);
+    std::atomic<bool> counting{false};
+    std::atomic<bool> done{false};
+    std::atomic<std::uint64_t> commits{0};
+    std::vector<std::thread> workers;
+    for (unsigned thread = 0; thread < threads; ++thread) {
+      workers.emplace_back([&, thread] {
+        std::mt19937_64 random(thread);
+        const std::vector<char> value = make_value(thread);
+        std::uint64_t own = 0;
+        while (!done) {
+          store->put(Key(random() % kKeys), value.data());
+          if (counting) ++own;
+        }
+        commits += own;
+      });
+    }
+    std::this_thread::sleep_for(std::chrono::duration<double>(options.seconds * 0.2));
+    counting = true;
+    const auto start = Clock::now();
+    std::this_thread::sleep_for(std::chrono::duration<double>(options.seconds));
+    done = true;
+    const double seconds = since(start);
+    for (std::thread &worker : workers) worker.join();
+    rate = static_cast<double>(commits) / seconds;
+  }
+  std::filesystem::remove_all(directory);
+  return rate;
+}
+
+/// Seconds to read all files of a directory once.
+double read_time(const std::string &directory, double *megabytes) {
+  const auto start = Clock::now();
+  std::vector<char> buffer(std::size_t{4} << 20);
+  double bytes = 0;
+  for (const auto &entry : std::filesystem::recursive_directory_iterator(directory)) {
+    if (!entry.is_regular_file()) continue;
+    const int file = ::open(entry.path().c_str(), O_RDONLY);
+    require(file >= 0, "a file cannot be read");
+    for (ssize_t got; (got = ::read(file, buffer.data(), buffer.size())) > 0;) bytes += static_cast<double>(got);
+    ::close(file);
+  }
+  *megabytes = bytes / 1e6;
+  return since(start);
+}
+
+struct Recovery {
+  double open_seconds;
+  double read_seconds;
+  double megabytes;
+};
+
+/// Fills a store in a child that ends without closing it, and opens it. The files are in the page cache then, for the
+/// opening as for the reading that it is compared with.
+Recovery recover(const Engine &engine, const Options &options) {
+  const std::string directory = fresh(options.disk + "/" + engine.name());
+  const std::uint64_t keys = options.recovered_megabytes * 1'000'000 / kValueBytes;
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  require(child >= 0, "fork");
+  if (child == 0) {
+    const std::unique_ptr<Store> store = engine.open(directory, Level::kBuffered);
+    constexpr std::uint64_t kTogether = 100;
+    for (std::uint64_t first = 0; first < keys; first += kTogether) {
+      store->fill(first, std::min(kTogether, keys - first), make_value(first).data());
+    }
+    store->sync();
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  require(status == 0, engine.name() + ": the store could not be filled");
+  Recovery recovery{};
+  read_time(directory, &recovery.megabytes);
+  recovery.read_seconds = read_time(directory, &recovery.megabytes);
+  const auto start = Clock::now();
+  {
+    const std::unique_ptr<Store> store = engine.open(directory, Level::kBuffered);
+    require(store->has(Key(keys - 1)) && store->has(Key(0)) && !store->has(Key(keys)), engine.name() + ": lost keys");
+    recovery.open_seconds = since(start);
+  }
+  std::filesystem::remove_all(directory);
+  return recovery;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+std::string number(double value, const char *format = "%.0f") {
+  char text[32];
+  std::snprintf(text, sizeof(text), format, value);
+  return text;
+}
+
+std::string cell(const std::vector<double> &samples) {
+  const auto [least, greatest] = std::minmax_element(samples.begin(), samples.end());
+  return number(median(samples)) + " (" + number(*least) + " - " + number(*greatest) + ")";
+}
+
+std::string ratio(const std::vector<double> &above, const std::vector<double> &below) {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < std::min(above.size(), below.size()); ++i) ratios.push_back(above[i] / below[i]);
+  return number(median(ratios), "%.2f");
+}
+
+[[noreturn]] void usage() {
+  std::fputs(
+      "usage: khonsu_durable_bench [--out FILE] [--disk DIR] [--rounds N] [--seconds S] [--megabytes N] [--quick]\n"
+      "  --out FILE     the report (target/bench/durable.md)\n"
+      "  --disk DIR     where the stores are; on the disk to be measured (target/bench/disk)\n"
+      "  --rounds N     rounds, of which the medians are reported (5)\n"
+      "  --seconds S    measured time of each run (2)\n"
+      "  --megabytes N  values that are opened again (1024)\n"
+      "  --quick        2 rounds of 0.3 s, 128 megabytes\n",
+      stderr);
+  std::exit(2);
+}
+
+Options parse(int argc, char **argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    if (name == "--quick") {
+      options.rounds = 2;
+      options.seconds = 0.3;
+      options.recovered_megabytes = 128;
+      continue;
+    }
+    if (i + 1 == argc) usage();
+    const std::string value = argv[++i];
+    if (name == "--out") {
+      options.out = value;
+    } else if (name == "--disk") {
+      options.disk = value;
+    } else if (name == "--rounds" && std::atoi(value.c_str()) > 0) {
+      options.rounds = static_cast<unsigned>(std::atoi(value.c_str()));
+    } else if (name == "--seconds" && std::atof(value.c_str()) > 0) {
+      options.seconds = std::atof(value.c_str());
+    } else if (name == "--megabytes" && std::atoi(value.c_str()) > 0) {
+      options.recovered_megabytes = static_cast<std::uint64_t>(std::atoi(value.c_str()));
+    } else {
+      usage();
+    }
+  }
+  return options;
+}
+
+int run(const Options &options) {
+  std::vector<std::unique_ptr<Engine>> engines;
+  engines.push_back(make_khonsu());
+  engines.push_back(make_rocksdb());
+  engines.push_back(make_lmdb());
+  engines.push_back(make_sqlite());
+
+  std::map<std::pair<int, unsigned>, std::map<std::string, std::vector<double>>> rates;
+  std::map<std::string, std::vector<Recovery>> recoveries;
+  for (unsigned round = 0; round < options.rounds; ++round) {
+    std::printf("durable commits: round %u of %u\n", round + 1, options.rounds);
+    std::fflush(stdout);
+    for (const Level level : kLevels) {
+      for (const unsigned threads : kThreads) {
+        for (std::size_t i = 0; i < engines.size(); ++i) {
+          const Engine &engine = *engines[(i + round) % engines.size()];
+          if (engine.setting(level).empty()) continue;
+          rates[{static_cast<int>(level), threads}][engine.name()].push_back(
+              commits_per_second(engine, level, threads, options));
+        }
+      }
+    }
+  }
+  for (unsigned round = 0; round < std::min(options.rounds, 3U); ++round) {
+    for (const char *name : {"khonsu", "rocksdb"}) {
+      const auto is = [name](const std::unique_ptr<Engine> &engine) { return engine->name() == name; };
+      recoveries[name].push_back(recover(**std::find_if(engines.begin(), engines.end(), is), options));
+    }
+  }
+
+  std::ostringstream out;
+  out << "\n## Durable commits per second\n\nOne put of a value of " << kValueBytes << " bytes a commit, random keys of "
+      << kKeys << ", a new store for each run of " << options.seconds << " s, all on one disk. Medians of "
+      << options.rounds << " interleaved rounds, in\nbrackets the least and the greatest; ratios are medians of the "
+      << "ratios within a round.\n\n";
+  for (const auto &engine : engines) {
+    out << "- " << engine->version() << ":";
+    for (const Level level : kLevels) {
+      if (!engine->setting(level).empty()) {
+        out << " " << kLevelNames[static_cast<int>(level)] << " = " << engine->setting(level) << ";";
+      }
+    }
+    out << "\n";
+  }
+  out << "\n| durability | threads | khonsu | rocksdb | lmdb | sqlite | khonsu / rocksdb | / lmdb | / sqlite |\n"
+      << "|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+  for (const Level level : kLevels) {
+    for (const unsigned threads : kThreads) {
+      auto &row = rates[{static_cast<int>(level), threads}];
+      out << "| " << kLevelNames[static_cast<int>(level)] << " | " << threads << " |";
+      for (const auto &engine : engines) {
+        out << " " << (row.count(engine->name()) != 0 ? cell(row[engine->name()]) : "-") << " |";
+      }
+      for (const char *peer : {"rocksdb", "lmdb", "sqlite"}) {
+        out << " " << (row.count(peer) != 0 ? ratio(row["khonsu"], row[peer]) : "-") << " |";
+      }
+      out << "\n";
+    }
+  }
+  out << "\n## Opening after a crash\n\n" << options.recovered_megabytes << " MB of values of " << kValueBytes
+      << " bytes, files in the page cache. Medians of " << recoveries["khonsu"].size()
+      << ".\n\n| | files, MB | reading them once, s | opening, s | opening / reading |\n|---|---:|---:|---:|---:|\n";
+  for (const auto &[name, samples] : recoveries) {
+    const auto of = [&samples = samples](double Recovery::*field) {
+      std::vector<double> values;
+      for (const Recovery &recovery : samples) values.push_back(recovery.*field);
+      return values;
+    };
+    out << "| " << name << " | " << number(median(of(&Recovery::megabytes))) << " | "
+        << number(median(of(&Recovery::read_seconds)), "%.2f") << " | "
+        << number(median(of(&Recovery::open_seconds)), "%.2f") << " | "
+        << ratio(of(&Recovery::open_seconds), of(&Recovery::read_seconds)) << " |\n";
+  }
+  std::ofstream file(options.out, std::ios::trunc);
+  file << out.str();
+  file.close();
+  require(static_cast<bool>(file), options.out + " cannot be written");
+  std::fputs(out.str().c_str(), stdout);
+  std::filesystem::remove_all(options.disk);
+  return 0;
+}
+
+}  // namespace
+}  // namespace durable
+
+int main(int argc, char **argv) { return durable::run(durable::parse(argc, argv)); }

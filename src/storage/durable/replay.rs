@@ -1,0 +1,164 @@
+//! What the log says when a database is opened: its commits in their order, where it goes on, and whether it is damaged.
+//!
+//! The first frame that does not check ends the log. It is what a crash left of a write, and is cut off, unless
+//! something that was written later says that it was on the disk: a frame with a durable position behind it, or any
+//! frame of the next segment.
+
+use std::path::Path;
+
+use arrow_schema::SchemaRef;
+
+use super::commit;
+use super::format;
+use super::frame::{self, Frame, Kind};
+use super::log::{self, End, FullSegment, LastSegment};
+use super::segment::{self, Segment};
+use crate::stm::Error;
+
+/// What takes the log while it is read.
+pub(super) trait Replay {
+    /// A schema is defined, the next one of its segment.
+    fn define(&mut self, message: &[u8]) -> Result<SchemaRef, Error>;
+    /// A commit, whose body has `schemas` by number. `None`: it is not the body of a commit.
+    fn commit(&mut self, version: u64, body: &[u8], schemas: &[SchemaRef]) -> Option<Result<(), Error>>;
+    /// So many more bytes were read.
+    fn progress(&mut self, bytes: u64);
+}
+
+/// A log that was read.
+pub(super) struct Replayed {
+    full: Vec<FullSegment>,
+    last: Option<Begun>,
+    version: u64,
+    /// Segments that have nothing that is needed.
+    superfluous: Vec<u64>,
+}
+
+/// A segment with frames.
+struct Begun {
+    segment: Segment,
+    end: u64,
+    schemas: Vec<SchemaRef>,
+    /// Whether all is zero behind the frames, up to the full length.
+    clean: bool,
+}
+
+/// Reads the log behind the checkpoint of a version (0: there is none), each segment once. It changes nothing.
+pub(super) fn replay(
+    folder: &Path,
+    segment_bytes: u64,
+    checkpoint: u64,
+    numbers: &[u64],
+    replay: &mut dyn Replay,
+) -> Result<Replayed, Error> {
+    // Segments before a gap were being removed, as the checkpoint has all that is in them; that is checked below.
+    let gap = numbers.windows(2).rposition(|pair| pair[0] + 1 != pair[1]).map_or(0, |before| before + 1);
+    let (covered, numbers) = numbers.split_at(gap);
+    let mut log = Replayed { full: Vec::new(), last: None, version: 0, superfluous: covered.to_vec() };
+    let mut data = Vec::new();
+    let mut unused = Vec::new();
+    for &number in numbers {
+        let segment = Segment::read(folder, number, &mut data)?;
+        replay.progress(data.len() as u64);
+        let start = frame::read(&data[segment::HEADER..], segment.salt);
+        let Some(Frame { kind: Kind::Start, body, .. }) = start else {
+            let begin = segment::HEADER;
+            if start.is_some() || frame::vouched(&data, begin, begin as u64, segment.salt) {
+                return Err(segment.corruption(begin, "no valid first frame"));
+            }
+            unused.push(number);
+            continue;
+        };
+        let here = |what| Err(segment.corruption(segment::HEADER, what));
+        let Some((previous_end, version)) = log::read_start(body) else { return here("a first frame without sense") };
+        if !unused.is_empty() {
+            return here("the segment before has no frame");
+        }
+        match log.last.take() {
+            None if version > checkpoint => return here("the log before this segment is missing"),
+            None => {}
+            Some(last) if last.end != previous_end || log.version > version => {
+                return Err(last.segment.corruption(last.end as usize, "no valid frame, but later ones"));
+            }
+            Some(last) => {
+                log.full.push(FullSegment { number: last.segment.number, version: log.version, bytes: last.end })
+            }
+        }
+        // More than that of the last frame, where the log went on from a checkpoint that has what it had lost.
+        log.version = version;
+        log.last = Some(read_frames(segment, &data, segment_bytes, &mut log.version, replay)?);
+    }
+    if log.last.is_none() && checkpoint == 0 && unused.first().is_some_and(|&first| first != 1) {
+        return Err(Error::Corruption(format!("{}: the beginning of the log is missing", folder.display())));
+    }
+    log.superfluous.extend(unused);
+    log.version = log.version.max(checkpoint);
+    Ok(log)
+}
+
+/// Reads the frames of a segment.
+fn read_frames(
+    segment: Segment,
+    data: &[u8],
+    segment_bytes: u64,
+    version: &mut u64,
+    replay: &mut dyn Replay,
+) -> Result<Begun, Error> {
+    let mut schemas = Vec::new();
+    let mut offset = segment::HEADER;
+    while let Some(Frame { kind, body, .. }) = frame::read(&data[offset..], segment.salt) {
+        let corruption = |what: &str| segment.corruption(offset, what);
+        match kind {
+            Kind::Start if offset == segment::HEADER => {}
+            Kind::Start => return Err(corruption("a first frame behind others")),
+            Kind::Schema => {
+                let schema = replay.define(body).map_err(|cause| corruption(&cause.to_string()))?;
+                schemas.push(schema);
+            }
+            Kind::Commit => {
+                let found = commit::version(body).unwrap_or(0);
+                if found <= *version {
+                    return Err(corruption(&format!("commit {found} behind commit {version}")));
+                }
+                *version = found;
+                let read = replay.commit(found, body, &schemas).ok_or_else(|| corruption("a commit without sense"))?;
+                read.map_err(|cause| corruption(&cause.to_string()))?;
+            }
+            Kind::End => {}
+        }
+        offset += frame::HEADER + body.len();
+    }
+    let tail = &data[offset..];
+    let zeros = tail.iter().all(|&byte| byte == 0);
+    if !zeros && frame::vouched(data, offset, offset as u64, segment.salt) {
+        return Err(segment.corruption(offset, "no valid frame, but later ones"));
+    }
+    let clean = zeros && data.len() as u64 >= segment_bytes;
+    Ok(Begun { segment, end: offset as u64, schemas, clean })
+}
+
+impl Replayed {
+    /// The newest version that is stored.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Removes what a crash left, and puts the rest on the disk, so that the log can go on.
+    pub(super) fn finish(self, folder: &Path, segment_bytes: u64) -> Result<End, Error> {
+        let superfluous: Vec<_> =
+            self.superfluous.into_iter().map(|number| format::segment_path(folder, number)).collect();
+        log::remove(folder, &superfluous)?;
+        let last = match self.last {
+            Some(Begun { segment, end, schemas, clean }) => {
+                if clean {
+                    segment.file.sync()?
+                } else {
+                    segment.cut(end, segment_bytes)?
+                }
+                Some(LastSegment { segment, end, schemas })
+            }
+            None => None,
+        };
+        Ok(End { full: self.full, last, version: self.version })
+    }
+}

@@ -1,0 +1,65 @@
+//! A storage as the log of a database.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::checkpointer::Checkpointer;
+use super::{ApplyError, ArrowChunk, Change, Commit, Mutation, Storage};
+use crate::stm::{self, AppendError, CommitLog, Durability, Error, LoggedCommit, Prepared, Value};
+
+/// Hands the commits of a database to a storage, as Arrow batches.
+pub(super) struct StorageLog<C, S: Storage> {
+    storage: Arc<S>,
+    checkpointer: Arc<Checkpointer>,
+    chunk: PhantomData<fn(C)>,
+}
+
+impl<C, S: Storage> StorageLog<C, S> {
+    pub fn new(storage: Arc<S>, checkpointer: Arc<Checkpointer>) -> Self {
+        StorageLog { storage, checkpointer, chunk: PhantomData }
+    }
+}
+
+fn batches<C: ArrowChunk>(value: &Value<C>) -> Result<Vec<arrow_array::RecordBatch>, Error> {
+    value.chunks().iter().map(ArrowChunk::to_record_batch).collect()
+}
+
+impl<C: ArrowChunk, S: Storage> CommitLog<C> for StorageLog<C, S> {
+    fn prepare(&self, mutations: &[stm::Mutation<'_, C>]) -> Result<Prepared, Error> {
+        let converted = mutations.iter().map(|mutation| {
+            let change = match mutation.change {
+                stm::Change::Put(value) => Change::Put(batches(value)?),
+                stm::Change::Append(rows) => Change::Append(batches(rows)?),
+                stm::Change::Delete => Change::Delete,
+            };
+            Ok(Mutation { key: mutation.key.to_vec(), change })
+        });
+        let prepared = self.storage.prepare(converted.collect::<Result<_, Error>>()?)?;
+        Ok(Arc::new(prepared))
+    }
+
+    fn append(&self, commits: &[LoggedCommit<'_>], durability: Durability) -> Result<(), AppendError> {
+        let mut prepared = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let Some(made) = commit.prepared.downcast_ref::<S::Prepared>() else {
+                let cause = Error::Storage("the commit was prepared for another storage".to_owned());
+                return Err(AppendError { written: 0, cause });
+            };
+            prepared.push(Commit { version: commit.version, prepared: made });
+        }
+        let applied = self.storage.apply(&prepared, durability);
+        if self.storage.is_checkpoint_due() {
+            self.checkpointer.order();
+        }
+        applied.map_err(|ApplyError { applied, cause }| AppendError { written: applied, cause })
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.storage.sync()
+    }
+
+    fn close(&self) {
+        self.checkpointer.stop();
+        _ = self.storage.close();
+    }
+}

@@ -1,0 +1,154 @@
+//! A storage in memory that outlives the database, that can be held up, and that fails as it is told to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex};
+
+use arrow_array::RecordBatch;
+use khonsu::stm::{Durability, Error, Options, TransactionManager};
+use khonsu::storage::{self, ApplyError, Change, Commit, Mutation, Snapshot, Storage, StoredDatabase, StoredValue};
+
+use super::Random;
+
+/// What is stored, and what was asked of the storage. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct Kept(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub values: BTreeMap<Vec<u8>, Vec<RecordBatch>>,
+    pub versions: Vec<u64>,
+    /// Commits that came in one call, and the durability that was asked for.
+    pub groups: Vec<(usize, Durability)>,
+    pub syncs: usize,
+    pub closed: bool,
+    /// Commits that are held up now.
+    pub held: usize,
+    holding: bool,
+    fails: Option<Rule>,
+}
+
+type Rule = Box<dyn FnMut(&[Mutation]) -> bool + Send>;
+
+impl Kept {
+    pub fn open(&self, options: Options) -> StoredDatabase<RecordBatch> {
+        storage::open(options, self.clone()).expect("nothing is in the way")
+    }
+
+    pub fn manager(&self) -> TransactionManager<RecordBatch> {
+        self.open(Options::default()).manager().clone()
+    }
+
+    pub fn with<T>(&self, use_it: impl FnOnce(&mut State) -> T) -> T {
+        use_it(&mut self.0.state.lock().expect("nobody panics with it"))
+    }
+
+    /// Commits for which the rule holds fail.
+    pub fn fail_if(&self, rule: impl FnMut(&[Mutation]) -> bool + Send + 'static) {
+        self.with(|state| state.fails = Some(Box::new(rule)));
+    }
+
+    pub fn fail_none(&self) {
+        self.with(|state| state.fails = None);
+    }
+
+    /// From now on nothing is stored before `let_go`.
+    pub fn hold(&self) {
+        self.with(|state| state.holding = true);
+    }
+
+    pub fn let_go(&self) {
+        self.with(|state| state.holding = false);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until somebody is held up.
+    pub fn await_held(&self) {
+        let mut state = self.0.state.lock().expect("nobody panics with it");
+        while state.held == 0 {
+            state = self.0.changed.wait(state).expect("nobody panics with it");
+        }
+    }
+}
+
+impl Storage for Kept {
+    type Prepared = Vec<Mutation>;
+
+    fn load(&self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<u64, Error> {
+        let (values, version) = self.with(|state| {
+            state.closed = false;
+            (state.values.clone(), state.versions.last().copied().unwrap_or(0))
+        });
+        for (key, chunks) in values {
+            visit(StoredValue { key, version, chunks })?;
+        }
+        Ok(version)
+    }
+
+    fn prepare(&self, mutations: Vec<Mutation>) -> Result<Vec<Mutation>, Error> {
+        match mutations.iter().any(|mutation| mutation.key == b"unpreparable") {
+            true => Err(Error::Storage("it cannot be prepared".to_owned())),
+            false => Ok(mutations),
+        }
+    }
+
+    fn apply(&self, commits: &[Commit<'_, Vec<Mutation>>], durability: Durability) -> Result<(), ApplyError> {
+        let mut state = self.0.state.lock().expect("nobody panics with it");
+        while state.holding {
+            state.held = commits.len();
+            self.0.changed.notify_all();
+            state = self.0.changed.wait(state).expect("nobody panics with it");
+        }
+        state.held = 0;
+        state.groups.push((commits.len(), durability));
+        for (applied, commit) in commits.iter().enumerate() {
+            assert!(state.versions.last().is_none_or(|last| *last < commit.version), "versions ascend");
+            if let Some(fails) = &mut state.fails
+                && fails(commit.prepared)
+            {
+                return Err(ApplyError { applied, cause: Error::Storage("it fails on demand".to_owned()) });
+            }
+            state.versions.push(commit.version);
+            for mutation in commit.prepared {
+                let key = mutation.key.clone();
+                match &mutation.change {
+                    Change::Put(chunks) => _ = state.values.insert(key, chunks.clone()),
+                    Change::Append(chunks) => state.values.entry(key).or_default().extend(chunks.iter().cloned()),
+                    Change::Delete => _ = state.values.remove(&key),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.with(|state| state.syncs += 1);
+        Ok(())
+    }
+
+    fn checkpoint(&self, snapshot: &mut dyn Snapshot) -> Result<(), Error> {
+        let mut values = BTreeMap::new();
+        snapshot.visit(&mut |value| {
+            values.insert(value.key, value.chunks);
+            Ok(())
+        })?;
+        self.with(|state| state.values = values);
+        Ok(())
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.with(|state| state.closed = true);
+        Ok(())
+    }
+}
+
+/// True for one in so many, by a seed.
+pub fn one_in(number: u64, seed: u64) -> impl FnMut(&[Mutation]) -> bool + Send {
+    let mut random = Random::new(seed);
+    move |_| random.below(number) == 0
+}

@@ -1,0 +1,242 @@
+//! Databases in a directory: commits, checkpoints, backups, exports.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use common::*;
+use khonsu::stm::{Durability, Error, IsolationLevel, KeyRange, Options, TransactionOptions};
+use khonsu::storage::{self, DurableOptions, DurableStorage, StoredDatabase};
+
+const SERIALIZABLE: IsolationLevel = IsolationLevel::Serializable;
+
+/// A folder of the test's own, gone when it ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("khonsu-durable-{}-{name}", std::process::id()));
+        _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn small() -> DurableOptions {
+    DurableOptions { segment_bytes: 16 << 10, checkpoint_bytes: 64 << 10, ..DurableOptions::default() }
+}
+
+fn try_open(path: &Path, options: DurableOptions) -> Result<StoredDatabase<RecordBatch>, Error> {
+    let core = Options { durability: Durability::Buffered, ..Options::default() };
+    storage::open(core, DurableStorage::open(path, options)?)
+}
+
+fn open(path: &Path) -> StoredDatabase<RecordBatch> {
+    try_open(path, small()).unwrap()
+}
+
+fn put_one(database: &Batches, key: &str, number: i64) -> u64 {
+    let mut transaction = begin(database, SERIALIZABLE);
+    put(&mut transaction, key, number);
+    transaction.commit().unwrap()
+}
+
+#[test]
+fn a_database_comes_back_from_its_log_and_from_its_checkpoints() {
+    let folder = Folder::new("back");
+    let path = folder.path("db");
+    let mut expected = Vec::new();
+    let mut newest = 0;
+    for round in 0..4 {
+        let stored = open(&path);
+        let database = stored.manager();
+        assert_eq!((state(database), database.stats().version), (expected.clone(), newest));
+        for number in 0..50 {
+            newest = put_one(database, &format!("{round}/{number:02}"), number);
+        }
+        if round % 2 == 1 {
+            stored.checkpoint().unwrap();
+            assert_eq!(stored.checkpoint(), Ok(()), "there is nothing to do");
+            newest = put_one(database, "behind", round);
+        }
+        expected = state(database);
+    }
+    assert_eq!(state(open(&path).manager()), expected);
+}
+
+#[test]
+fn appended_chunks_come_back_as_one() {
+    let folder = Folder::new("chunks");
+    let path = folder.path("db");
+    for round in 0..3_i64 {
+        let stored = open(&path);
+        for number in 0..20 {
+            let mut transaction = begin(stored.manager(), SERIALIZABLE);
+            append(&mut transaction, "k", round * 20 + number);
+            transaction.commit().unwrap();
+        }
+        if round == 1 {
+            stored.checkpoint().unwrap();
+        }
+    }
+    let stored = open(&path);
+    let value = begin(stored.manager(), SERIALIZABLE).get(b"k").unwrap().unwrap();
+    assert_eq!((value.chunk_count(), rows(&value)), (1, (0..60).collect::<Vec<_>>()));
+}
+
+#[test]
+fn the_log_stays_bounded_while_commits_go_on() {
+    let folder = Folder::new("bounded");
+    let path = folder.path("db");
+    let stored = open(&path);
+    let value = batch(&[7; 200]);
+    for number in 0..3000_u64 {
+        let mut transaction = begin(stored.manager(), SERIALIZABLE);
+        transaction.put(format!("{}", number % 10).as_bytes(), value.clone()).unwrap();
+        transaction.commit().unwrap();
+    }
+    // Some 6 MB went in; the thread that makes checkpoints has had its turns, or gets them now.
+    let size = || -> u64 {
+        let files = fs::read_dir(&path).unwrap().filter_map(|entry| entry.ok()?.metadata().ok());
+        files.filter(|file| file.is_file()).map(|file| file.len()).sum()
+    };
+    for _ in 0..500 {
+        if size() < 1 << 20 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(size() < 1 << 20, "{}", size());
+    let expected = scan_rows(stored.manager());
+    drop(stored);
+    assert_eq!(scan_rows(open(&path).manager()), expected);
+}
+
+fn scan_rows(database: &Batches) -> Vec<(Vec<u8>, Vec<i64>)> {
+    let found = begin(database, SERIALIZABLE).scan(KeyRange::all(), Default::default(), None).unwrap();
+    found.into_iter().map(|(key, value)| (key, rows(&value))).collect()
+}
+
+#[test]
+fn one_at_a_time_has_it_open() {
+    let folder = Folder::new("locked");
+    let path = folder.path("db");
+    let stored = open(&path);
+    match try_open(&path, small()) {
+        Err(Error::Locked(text)) => assert!(text.contains(path.to_str().unwrap()), "{text}"),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    let transaction = begin(stored.manager(), SERIALIZABLE);
+    drop(stored);
+    assert!(matches!(try_open(&path, small()), Err(Error::Locked(_))), "a transaction keeps the database");
+    drop(transaction);
+    open(&path);
+}
+
+#[test]
+fn transfers_keep_their_sum_in_a_backup_that_is_made_meanwhile() {
+    let folder = Folder::new("backup");
+    let stored = open(&folder.path("db"));
+    let database = stored.manager();
+    let mut transaction = begin(database, SERIALIZABLE);
+    for account in 0..10 {
+        put(&mut transaction, &format!("account/{account}"), 100);
+    }
+    transaction.commit().unwrap();
+    drop(transaction);
+    let backups: Vec<_> = thread::scope(|scope| {
+        for seed in 0..3 {
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                for _ in 0..300 {
+                    let accounts = [random.below(10), random.below(10)].map(|account| format!("account/{account}"));
+                    let transfer = |transaction: &mut BatchTransaction| {
+                        for (account, amount) in accounts.iter().zip([-1, 1]) {
+                            let balance = get_rows(transaction, account).unwrap()[0];
+                            transaction.put(account.as_bytes(), batch(&[balance + amount]))?;
+                        }
+                        Ok(())
+                    };
+                    database.transact(&TransactionOptions::default(), transfer).unwrap();
+                }
+            });
+        }
+        (0..5)
+            .map(|number| {
+                let path = folder.path(&format!("backup{number}"));
+                (storage::backup(database, &path).unwrap(), path)
+            })
+            .collect()
+    });
+    for (version, path) in backups {
+        let copy = open(&path);
+        assert_eq!(copy.manager().stats().version, version);
+        assert_eq!(state(copy.manager()).iter().map(|(_, balance)| balance).sum::<i64>(), 1000);
+        assert!(put_one(copy.manager(), "more", 1) > version);
+        let again = storage::backup(database, &path);
+        assert!(matches!(again, Err(Error::Storage(_))), "it is not written over: {again:?}");
+    }
+}
+
+#[test]
+fn what_is_exported_can_be_imported() {
+    let folder = Folder::new("export");
+    let database = database(&[("a", 1), ("b", 2)]);
+    let mut transaction = begin(&database, SERIALIZABLE);
+    transaction.put(b"text", text_batch("of another schema")).unwrap();
+    append(&mut transaction, "a", 3);
+    transaction.commit().unwrap();
+    drop(transaction);
+    let path = folder.path("export");
+    assert_eq!(storage::export(&database, &path), Ok(database.stats().version));
+    assert!(storage::export(&database, &path).is_err());
+
+    let other = Batches::new(Options::default());
+    put_one(&other, "a", 9);
+    put_one(&other, "c", 9);
+    assert_eq!(storage::import(&other, &path), Ok(3));
+    let mut reader = begin(&other, SERIALIZABLE);
+    assert_eq!(get_rows(&mut reader, "a"), Some(vec![1, 3]));
+    assert_eq!((get(&mut reader, "b"), get(&mut reader, "c")), (Some(2), Some(9)));
+    assert_eq!(reader.get(b"text").unwrap().unwrap().single(), Some(&text_batch("of another schema")));
+    assert!(matches!(storage::import(&other, &folder.path("nothing")), Err(Error::Storage(_))));
+
+    // A database in memory can be backed up as well, and comes back as a stored one.
+    storage::backup(&database, &folder.path("backup")).unwrap();
+    assert_eq!(get_rows(&mut begin(open(&folder.path("backup")).manager(), SERIALIZABLE), "a"), Some(vec![1, 3]));
+    storage::backup(&Batches::new(Options::default()), &folder.path("empty")).unwrap();
+    assert_eq!(state(open(&folder.path("empty")).manager()), []);
+}
+
+#[test]
+fn a_directory_of_something_else_is_left_alone() {
+    let folder = Folder::new("foreign");
+    fs::write(folder.path("letter.txt"), "Dear").unwrap();
+    match try_open(&folder.0, small()) {
+        Err(Error::Storage(text)) => assert!(text.contains(folder.0.to_str().unwrap()), "{text}"),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+
+    let path = folder.path("newer");
+    drop(open(&path));
+    fs::write(path.join("FORMAT"), "khonsu storage 2\n").unwrap();
+    match try_open(&path, small()) {
+        Err(Error::Storage(text)) => assert!(text.contains('2') && text.contains('1'), "{text}"),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+}
