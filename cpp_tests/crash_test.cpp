@@ -133,7 +133,7 @@ enum End : std::uint32_t { kInOpen, kRunning, kInCheckpoint, kInClose, kClosed, 
 constexpr std::array<const char *, kEnds> kEndNames{"killed while opening", "killed while running",
                                                     "killed in a checkpoint", "killed while closing", "closed"};
 enum Faults : std::uint32_t { kNoFaults, kFullDisk, kBadDisk, kFailingSync, kFaultKinds };
-constexpr std::array<const char *, kFaultKinds> kFaultNames{"no faults", "a full disk at times",
+constexpr std::array<const char *, kFaultKinds> kFaultNames{"no faults", "a disk that fills up",
                                                             "writes that fail at times", "a sync that fails"};
 
 struct Round {
@@ -210,10 +210,10 @@ class Writer {
   void work() {
     set_up();
     fault_shim_delay(FAULT_SYNC, static_cast<std::uint32_t>(round_.sync_delay.count()));
-    if (round_.faults == kFullDisk || round_.faults == kBadDisk) {
-      for (const fault_call call : {FAULT_WRITE, FAULT_FILL}) {
-        fault_shim_fail_some(call, 20000, round_.faults == kFullDisk ? ENOSPC : EIO, round_.seed);
-      }
+    if (round_.faults == kFullDisk) fault_shim_fail(FAULT_WRITE, 1 + round_.seed % 300, UINT64_MAX, ENOSPC, 1);
+    if (round_.faults == kBadDisk) {
+      fault_shim_fail_some(FAULT_WRITE, 30000, EIO, round_.seed);
+      fault_shim_fail_some(FAULT_FILL, 30000, EIO, round_.seed);
     }
     if (round_.faults == kFailingSync) fault_shim_fail(FAULT_SYNC, 1 + round_.seed % 40, 1, EIO, 0);
     journal_.phase = Phase::running;
