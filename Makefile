@@ -1,5 +1,5 @@
 # make            build the libraries
-# make demo       install into target/prefix and run examples/flights against it
+# make demo       install into target/prefix and run examples/flights against it, and examples/logbook, which is killed
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
 # make bench      khonsu beside its peers, and how often it aborts: target/bench/report.md; QUICK=1 for a short run
 # make soak       random histories against the isolation levels, and processes that are killed; SEED=... for the latter
@@ -46,6 +46,9 @@ demo: local-install
 	cmake -S examples/flights -B $(EXAMPLES)/flights -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
 	cmake --build $(EXAMPLES)/flights
 	$(EXAMPLES)/flights/flights examples/data/flights-200k.arrow $(EXAMPLES)/flights-by-hour.arrow
+	cmake -S examples/logbook -B $(EXAMPLES)/logbook -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
+	cmake --build $(EXAMPLES)/logbook
+	tools/demo-restart $(EXAMPLES)/logbook/logbook examples/data/flights-200k.arrow $(EXAMPLES)/logbook.khonsu
 
 test:
 	tools/setup test
@@ -82,8 +85,9 @@ bench: local-install
 	cmake -S benches -B target/bench/build -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
 	cmake --build target/bench/build
 	target/bench/build/khonsu_bench $(BENCH_ARGUMENTS)
+	target/bench/build/khonsu_durable_bench $(BENCH_ARGUMENTS)
 	cargo bench --profile dev --bench aborts -- $(BENCH_ARGUMENTS) --out $(CURDIR)/target/bench/aborts.md
-	cat target/bench/aborts.md >>target/bench/report.md
+	cat target/bench/durable.md target/bench/aborts.md >>target/bench/report.md
 
 format:
 	cargo fmt

@@ -244,38 +244,6 @@ typedef int32_t khonsu_conflict_resolution;
 #endif // __cplusplus
 
 /**
- * What a commit has survived when it returns, in a database that is stored. Whatever is asked for, what a crash leaves is
- * what some first commits came to, in their order: whole ones, and none missing before one that is there.
- *
- * Since: 0.1
- */
-enum khonsu_durability
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * Nothing yet: it is on its way.
-     */
-    KHONSU_DURABILITY_NONE = 1,
-    /**
-     * The end of the process: the operating system has it.
-     */
-    KHONSU_DURABILITY_BUFFERED = 2,
-    /**
-     * The loss of power: it is on the disk. The default.
-     */
-    KHONSU_DURABILITY_SYNCED = 3,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum khonsu_durability khonsu_durability;
-#else
-typedef int32_t khonsu_durability;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
  * What another transaction did that this one could not be ordered with.
  *
  * Since: 0.1
@@ -335,6 +303,69 @@ enum khonsu_direction
 typedef enum khonsu_direction khonsu_direction;
 #else
 typedef int32_t khonsu_direction;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a commit has survived when it returns, where the database is stored. Whatever is asked for, what a crash leaves is
+ * what some first commits came to: none is missing before one that is there.
+ *
+ * Since: 0.1
+ */
+enum khonsu_durability
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Nothing yet: it is on its way.
+     */
+    KHONSU_DURABILITY_NONE = 1,
+    /**
+     * The end of the process: the operating system has it.
+     */
+    KHONSU_DURABILITY_BUFFERED = 2,
+    /**
+     * The loss of power: it is on the disk. The default.
+     */
+    KHONSU_DURABILITY_SYNCED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum khonsu_durability khonsu_durability;
+#else
+typedef int32_t khonsu_durability;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a mutation does to its key.
+ *
+ * Since: 0.1
+ */
+enum khonsu_mutation_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The chunks are the key's value.
+     */
+    KHONSU_MUTATION_KIND_PUT = 1,
+    /**
+     * The chunks go after those that the key has; where it has none, they are its value.
+     */
+    KHONSU_MUTATION_KIND_APPEND = 2,
+    /**
+     * The key has no value any more. It may have had none before.
+     */
+    KHONSU_MUTATION_KIND_DELETE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum khonsu_mutation_kind khonsu_mutation_kind;
+#else
+typedef int32_t khonsu_mutation_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -425,6 +456,21 @@ typedef struct khonsu_db khonsu_db;
 typedef struct khonsu_error khonsu_error;
 
 /**
+ * What a storage of callbacks had stored on its way into the database: lent to its load callback, valid until that one
+ * returns.
+ *
+ * Threads: serialized. Since: 0.1
+ */
+typedef struct khonsu_loader khonsu_loader;
+
+/**
+ * A commit that a storage of callbacks has to store: lent to its apply callback, valid until that one returns.
+ *
+ * Threads: immutable; any number of threads may read it at once. Since: 0.1
+ */
+typedef struct khonsu_mutations khonsu_mutations;
+
+/**
  * How a database is opened: made by khonsu_options_new, freed by khonsu_options_free. khonsu_db_open copies it.
  *
  * Threads: serialized, that is one thread at a time, any thread; several may give it to khonsu_db_open at once while
@@ -508,6 +554,160 @@ typedef struct khonsu_conflict {
      */
     uint64_t version;
 } khonsu_conflict;
+
+/**
+ * A function that khonsu_db_open calls now and then, in its own thread, while it reads a stored database. It must return:
+ * no C++ exception, no longjmp may leave it.
+ *
+ * @param[in] context     What khonsu_options_set_open_progress was given.
+ * @param[in] done_bytes  Bytes that were read.
+ * @param[in] total_bytes Bytes that are to be read in all.
+ *
+ * Since: 0.1
+ */
+typedef void (*khonsu_progress_fn)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+
+/**
+ * Passes everything that is stored to the loader, by khonsu_loader_put. Called once, by khonsu_db_open in its own
+ * thread, before all the others.
+ *
+ * @param[in]  context      That of the khonsu_storage_callbacks.
+ * @param[in]  loader       Takes the keys; valid until the function returns.
+ * @param[out] message      Room for the reason of a failure: UTF-8, terminated by a NUL. It holds "" at first.
+ * @param[in]  message_size Bytes of message.
+ * @return A khonsu_status; KHONSU_STATUS_OK when all is loaded. Then a call on the loader that failed makes the opening
+ *         fail with KHONSU_STATUS_CORRUPTION all the same.
+ *
+ * Since: 0.1
+ */
+typedef int32_t (*khonsu_storage_load_fn)(void *context,
+                                          struct khonsu_loader *loader,
+                                          char *message,
+                                          size_t message_size);
+
+/**
+ * Stores one commit, whole or not at all. Commits come in ascending order of their versions, one call at a time, in the
+ * thread of any call that commits, not only of the commit in question.
+ *
+ * @param[in]  context      That of the khonsu_storage_callbacks.
+ * @param[in]  mutations    The commit; valid until the function returns. No key is in it twice.
+ * @param[in]  durability   A khonsu_durability: what this commit, and all before it, must survive on return.
+ * @param[out] message      Room for the reason of a failure: UTF-8, terminated by a NUL. It holds "" at first.
+ * @param[in]  message_size Bytes of message.
+ * @return A khonsu_status; KHONSU_STATUS_OK when it is stored. On anything else the commit must not come back when
+ *         the storage is loaded again: its transaction fails, and those that wrote on top of it.
+ *
+ * Since: 0.1
+ */
+typedef int32_t (*khonsu_storage_apply_fn)(void *context,
+                                           const struct khonsu_mutations *mutations,
+                                           int32_t durability,
+                                           char *message,
+                                           size_t message_size);
+
+/**
+ * The other calls of a storage: sync, checkpoint and close.
+ *
+ * @param[in]  context      That of the khonsu_storage_callbacks.
+ * @param[out] message      Room for the reason of a failure: UTF-8, terminated by a NUL. It holds "" at first.
+ * @param[in]  message_size Bytes of message.
+ * @return A khonsu_status; KHONSU_STATUS_OK when it is done.
+ *
+ * Since: 0.1
+ */
+typedef int32_t (*khonsu_storage_call_fn)(void *context, char *message, size_t message_size);
+
+/**
+ * Frees what the storage has.
+ *
+ * @param[in] context That of the khonsu_storage_callbacks; it is not used by khonsu any more.
+ *
+ * Since: 0.1
+ */
+typedef void (*khonsu_storage_destroy_fn)(void *context);
+
+/**
+ * A storage of the caller's own, for khonsu_options_set_storage.
+ *
+ *     khonsu_storage_callbacks callbacks = {.size = sizeof(callbacks), .context = store, .load = load,
+ *                                           .apply = apply, .sync = sync, .destroy = destroy};
+ *     khonsu_options_set_storage(options, &callbacks, &error);
+ *
+ * Failures. A callback that returns KHONSU_STATUS_CORRUPTION or KHONSU_STATUS_LOCKED makes the call that it serves fail
+ * with that status; every other number but KHONSU_STATUS_OK, one that is no khonsu_status included, with
+ * KHONSU_STATUS_STORAGE. The message becomes part of the khonsu_error.
+ *
+ * Limits. A callback may begin transactions of its database, and read in them; what it must not do is commit writes
+ * to it, sync it or make a checkpoint of it: such a call in the thread of the callback fails with
+ * KHONSU_STATUS_INVALID_STATE; a callback that waits for another thread that does it waits for ever. It must return: no
+ * C++ exception, no longjmp may leave it.
+ *
+ * Later versions may add fields at the end; size says which ones the caller knows.
+ *
+ * Since: 0.1
+ */
+typedef struct khonsu_storage_callbacks {
+    /**
+     * sizeof(khonsu_storage_callbacks) as the caller knows it. What lies behind the fields that khonsu knows must be
+     * zero.
+     */
+    size_t size;
+    /**
+     * Handed to each callback as it is; may be NULL. Callbacks come from different threads.
+     */
+    void *context;
+    /**
+     * Not NULL.
+     */
+    khonsu_storage_load_fn load;
+    /**
+     * Not NULL.
+     */
+    khonsu_storage_apply_fn apply;
+    /**
+     * Not NULL. Makes all commits that were applied as durable as KHONSU_DURABILITY_SYNCED demands. Called by
+     * khonsu_db_sync, and before close; never beside apply.
+     */
+    khonsu_storage_call_fn sync;
+    /**
+     * NULL: there is nothing to do. Called by khonsu_db_checkpoint, for the storage to tidy up what has grown with the
+     * number of commits; it may run beside apply and sync, and nothing may be lost when it fails.
+     */
+    khonsu_storage_call_fn checkpoint;
+    /**
+     * NULL: there is nothing to do. The last call before destroy, when the database and its last transaction and
+     * cursor are gone, in the thread of whoever freed that; not called after load failed. Its failure is told to
+     * nobody.
+     */
+    khonsu_storage_call_fn close;
+    /**
+     * NULL: there is nothing to do. Called exactly once after khonsu_options_set_storage has succeeded: after close, or
+     * when the opening failed, or when the storage was replaced or the options freed before a database was opened.
+     */
+    khonsu_storage_destroy_fn destroy;
+} khonsu_storage_callbacks;
+
+/**
+ * One key of a commit, as khonsu_mutations_get writes it. Its pointer is borrowed.
+ *
+ * Later versions may add fields at the end; the size given to khonsu_mutations_get says which ones the caller knows.
+ *
+ * Since: 0.1
+ */
+typedef struct khonsu_mutation {
+    /**
+     * A khonsu_mutation_kind.
+     */
+    int32_t kind;
+    /**
+     * The key; not terminated by a NUL. Valid until the apply callback returns.
+     */
+    const void *key;
+    /**
+     * Bytes of key.
+     */
+    size_t key_len;
+} khonsu_mutation;
 
 /**
  * A function that khonsu_db_transact runs in a transaction, perhaps several times.
@@ -785,27 +985,24 @@ khonsu_status khonsu_options_set_full_validation(struct khonsu_options *options,
                                                  struct khonsu_error **error);
 
 /**
- * Has the database stored in a directory, which is made if there is none, but not its parent. By default it is in memory
- * only. While it is open nobody else can open it, in this process or another.
+ * Sets where the database is stored: in a directory, which khonsu_db_open makes where there is none. One database uses
+ * it at a time. In memory by default.
  *
  * @param[in]  options Not NULL.
- * @param[in]  path    Ends with a NUL; borrowed for the call, and copied; NULL: in memory. Bytes as the system takes
- *                     them; UTF-8 on Windows.
+ * @param[in]  path    The path of the directory as the operating system has it, UTF-8 or not; copied. NULL or "": in
+ *                     memory.
  * @param[out] error   May be NULL.
  * @return
  * - KHONSU_STATUS_OK: set.
- * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or path is empty.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * On failure nothing is changed. Threads: serialized. Since: 0.1
  */
-khonsu_status khonsu_options_set_path(struct khonsu_options *options,
-                                      const char *path,
-                                      struct khonsu_error **error);
+khonsu_status khonsu_options_set_path(struct khonsu_options *options, const char *path, struct khonsu_error **error);
 
 /**
- * Sets the durability of transactions that do not choose their own; synced by default. It says nothing in a database
- * that is in memory only.
+ * Sets the durability of transactions that do not choose their own, where the database is stored; synced by default.
  *
  * @param[in]  options    Not NULL.
  * @param[in]  durability A khonsu_durability.
@@ -820,6 +1017,46 @@ khonsu_status khonsu_options_set_path(struct khonsu_options *options,
 khonsu_status khonsu_options_set_durability(struct khonsu_options *options,
                                             int32_t durability,
                                             struct khonsu_error **error);
+
+/**
+ * Sets a function that is told how far khonsu_db_open is with a database that is stored at a path. None by default.
+ *
+ * @param[in]  options Not NULL.
+ * @param[in]  fn      NULL: none.
+ * @param[in]  context Handed to fn as it is; may be NULL.
+ * @param[out] error   May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: set.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is changed. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_options_set_open_progress(struct khonsu_options *options,
+                                               khonsu_progress_fn fn,
+                                               void *context,
+                                               struct khonsu_error **error);
+
+/**
+ * Sets a storage of the caller's own for the database. It belongs to khonsu once this has succeeded: khonsu calls
+ * destroy, exactly once. It serves one database: the first khonsu_db_open with these options takes it, and another one
+ * fails until a storage is set again.
+ *
+ * @param[in]  options   Not NULL. A storage that was set before and not taken is destroyed.
+ * @param[in]  callbacks Borrowed for the call, and copied. NULL: none.
+ * @param[out] error     May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: set.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL; or of callbacks, load, apply or sync is NULL, size is less than
+ *   that of the struct in khonsu 0.1, or what lies behind the fields that khonsu knows is not zero. The storage is
+ *   still the caller's.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is changed. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_options_set_storage(struct khonsu_options *options,
+                                         const struct khonsu_storage_callbacks *callbacks,
+                                         struct khonsu_error **error);
 
 /**
  * Frees options. Databases opened with them are not affected.
@@ -873,6 +1110,23 @@ khonsu_status khonsu_txn_options_set_isolation(struct khonsu_txn_options *option
 khonsu_status khonsu_txn_options_set_conflict_resolution(struct khonsu_txn_options *options,
                                                          int32_t conflict_resolution,
                                                          struct khonsu_error **error);
+
+/**
+ * Sets the durability of the transaction's commit, where the database is stored; the database's by default.
+ *
+ * @param[in]  options    Not NULL.
+ * @param[in]  durability A khonsu_durability.
+ * @param[out] error      May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: set.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or durability is no khonsu_durability.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is changed. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_txn_options_set_durability(struct khonsu_txn_options *options,
+                                                int32_t durability,
+                                                struct khonsu_error **error);
 
 /**
  * Sets whether the transaction only reads; it does not by default. A read-only transaction never fails to commit,
@@ -967,23 +1221,6 @@ khonsu_status khonsu_txn_options_set_backoff_us(struct khonsu_txn_options *optio
                                                 struct khonsu_error **error);
 
 /**
- * Sets the durability of the transaction; the database's by default.
- *
- * @param[in]  options    Not NULL.
- * @param[in]  durability A khonsu_durability.
- * @param[out] error      May be NULL.
- * @return
- * - KHONSU_STATUS_OK: set.
- * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or durability is no khonsu_durability.
- * - KHONSU_STATUS_PANIC: a defect in khonsu.
- *
- * On failure nothing is changed. Threads: serialized. Since: 0.1
- */
-khonsu_status khonsu_txn_options_set_durability(struct khonsu_txn_options *options,
-                                                int32_t durability,
-                                                struct khonsu_error **error);
-
-/**
  * Frees transaction options. Transactions begun with them are not affected.
  *
  * @param[in] options Consumed; NULL does nothing.
@@ -993,18 +1230,151 @@ khonsu_status khonsu_txn_options_set_durability(struct khonsu_txn_options *optio
 void khonsu_txn_options_free(struct khonsu_txn_options *options);
 
 /**
- * Opens a database: an empty one in memory or, with khonsu_options_set_path, a stored one as it was left.
+ * The version of the commit: its place in the order of commits. Versions ascend, but not one by one.
  *
- * @param[in]  options NULL for the defaults; borrowed for the call, and copied.
+ * @param[in] mutations Not NULL.
+ * @return The version; 0 for NULL.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+uint64_t khonsu_mutations_version(const struct khonsu_mutations *mutations);
+
+/**
+ * How many keys the commit changes.
+ *
+ * @param[in] mutations Not NULL.
+ * @return Their number; 0 for NULL.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+size_t khonsu_mutations_count(const struct khonsu_mutations *mutations);
+
+/**
+ * Tells what the commit does to one of its keys.
+ *
+ * @param[in]  mutations Not NULL.
+ * @param[in]  index     From 0 to before khonsu_mutations_count.
+ * @param[out] out       Not NULL. The first out_size bytes of a khonsu_mutation are written, no more than its size. What
+ *                       its pointer points to is borrowed, and valid until the apply callback returns.
+ * @param[in]  out_size  sizeof(khonsu_mutation) as the caller knows it; not 0.
+ * @param[out] error     May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: written.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: mutations or out is NULL, out_size is 0, or there is no such index.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure out is not written. Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_mutations_get(const struct khonsu_mutations *mutations,
+                                   size_t index,
+                                   struct khonsu_mutation *out,
+                                   size_t out_size,
+                                   struct khonsu_error **error);
+
+/**
+ * Gives the rows that a mutation puts or appends, as a stream of record batches: at least one, all of one schema.
+ *
+ * @param[in]  mutations  Not NULL.
+ * @param[in]  index      From 0 to before khonsu_mutations_count.
+ * @param[out] out_chunks Not NULL. The stream, owned by the caller, who may keep it after the apply callback has
+ *                        returned. Its release is NULL on failure. Each call gives another one.
+ * @param[out] error      May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: given.
+ * - KHONSU_STATUS_NOT_FOUND: the mutation is a delete, which has no rows.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: mutations or out_chunks is NULL, or there is no such index.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_mutations_chunks(const struct khonsu_mutations *mutations,
+                                      size_t index,
+                                      struct ArrowArrayStream *out_chunks,
+                                      struct khonsu_error **error);
+
+/**
+ * Loads a key with the first chunk of its value; khonsu_loader_append adds the others right after it.
+ *
+ * @param[in]  loader  Not NULL.
+ * @param[in]  key     The key; readable for key_len bytes. Each key is put once.
+ * @param[in]  key_len 1 to KHONSU_KEY_MAX_BYTES.
+ * @param[in]  version The version of the commit that wrote the key last; not 0. The database's next commit is later than
+ *                     all of them.
+ * @param[in]  array   A record batch; consumed on every return. Its values are checked.
+ * @param[in]  schema  Its schema; consumed on every return.
+ * @param[out] error   May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: loaded. What is wrong with the key may be told by a later call on the loader.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: loader, key, array or schema is NULL; key_len is out of range; version is 0; or the
+ *   batch is malformed.
+ * - KHONSU_STATUS_CORRUPTION: the key before this one was put twice, or its chunks are of different schemas.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * After a failure all calls on the loader fail alike, and so does khonsu_db_open. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_loader_put(struct khonsu_loader *loader,
+                                const void *key,
+                                size_t key_len,
+                                uint64_t version,
+                                struct ArrowArray *array,
+                                struct ArrowSchema *schema,
+                                struct khonsu_error **error);
+
+/**
+ * Loads another chunk of the key that was put last.
+ *
+ * @param[in]  loader Not NULL.
+ * @param[in]  array  A record batch; consumed on every return. Its values are checked.
+ * @param[in]  schema Its schema, equal to that of the key's other chunks; consumed on every return.
+ * @param[out] error  May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: loaded. What is wrong with it may be told by a later call on the loader.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: loader, array or schema is NULL, or the batch is malformed.
+ * - KHONSU_STATUS_INVALID_STATE: no key was put yet.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * After a failure all calls on the loader fail alike, and so does khonsu_db_open. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_loader_append(struct khonsu_loader *loader,
+                                   struct ArrowArray *array,
+                                   struct ArrowSchema *schema,
+                                   struct khonsu_error **error);
+
+/**
+ * Tells the version of the newest commit that is stored, where it may be later than those of the keys: one that deleted
+ * its keys. The database's next commit is later.
+ *
+ * @param[in]  loader  Not NULL.
+ * @param[in]  version The version.
+ * @param[out] error   May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: heeded.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: loader is NULL.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * After a failure of another call on the loader it fails alike. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_loader_set_version(struct khonsu_loader *loader, uint64_t version, struct khonsu_error **error);
+
+/**
+ * Opens a database: that of the path or of the storage in the options, with what is stored there; an empty one in
+ * memory where there is neither.
+ *
+ *     khonsu_options_set_path(options, "accounts.khonsu", &error);
+ *     khonsu_db_open(options, &db, &error);
+ *
+ * @param[in]  options NULL for the defaults; borrowed for the call, and copied, but for a storage of
+ *                     khonsu_options_set_storage, which the database takes, also when it fails to open.
  * @param[out] out     Not NULL. The database, owned by the caller: free it with khonsu_db_free. NULL on failure.
  * @param[out] error   May be NULL.
  * @return
  * - KHONSU_STATUS_OK: opened.
- * - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL.
- * - KHONSU_STATUS_LOCKED: it is open already, in this process or another.
- * - KHONSU_STATUS_STORAGE: reading or writing failed, the directory has something else in it, or was written by a newer
- *   version of khonsu.
- * - KHONSU_STATUS_CORRUPTION: what is stored is damaged; the message has the file and the place.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage.
+ * - KHONSU_STATUS_INVALID_STATE: the storage of the options was given to another database.
+ * - KHONSU_STATUS_STORAGE: reading or writing failed, the path is none of a database, or a newer version of khonsu has
+ *   written it.
+ * - KHONSU_STATUS_CORRUPTION: what is stored is damaged: the message says where. Nothing was changed.
+ * - KHONSU_STATUS_LOCKED: the database is open already, in this process or another one.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Threads: any. Since: 0.1
@@ -1052,6 +1422,7 @@ khonsu_status khonsu_db_begin(const struct khonsu_db *db,
  * - KHONSU_STATUS_INVALID_STATE: fn returned KHONSU_STATUS_OK while another thread still used the transaction, or
  *   although a call on it had returned KHONSU_STATUS_PANIC.
  * - KHONSU_STATUS_SCHEMA_MISMATCH: rows were to be appended to a committed value of another schema.
+ * - KHONSU_STATUS_STORAGE: the commit could not be stored, as for khonsu_txn_commit.
  * - any other status: fn returned it, and the transaction was rolled back. (fn may return those above, too.)
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
@@ -1084,14 +1455,16 @@ khonsu_status khonsu_db_stats(const struct khonsu_db *db,
                               struct khonsu_error **error);
 
 /**
- * Returns when everything committed before is on the disk, whatever its durability; at once for a database in memory.
+ * Puts everything that is committed on the disk, whatever its durability was. A database in memory has nothing to do.
  *
  * @param[in]  db    Not NULL.
  * @param[out] error May be NULL.
  * @return
- * - KHONSU_STATUS_OK: it is.
+ * - KHONSU_STATUS_OK: all commits that returned before the call are on the disk.
  * - KHONSU_STATUS_INVALID_ARGUMENT: db is NULL.
- * - KHONSU_STATUS_STORAGE: writing failed.
+ * - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
+ * - KHONSU_STATUS_STORAGE: writing failed; of the commits that are not on the disk yet, a crash may leave some first
+ *   ones. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of khonsu_options_set_storage said so.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Threads: any number at once. Since: 0.1
@@ -1099,83 +1472,83 @@ khonsu_status khonsu_db_stats(const struct khonsu_db *db,
 khonsu_status khonsu_db_sync(const struct khonsu_db *db, struct khonsu_error **error);
 
 /**
- * Has the storage put what all keys are now in the place of the commits that led there, so that the database opens
- * faster and takes less room. Stored databases do it by themselves when it pays; others go on meanwhile.
+ * Has the storage put what all keys are now in the place of the commits that led there, so that the next opening is
+ * fast and needs little room. Stored databases do so themselves when it pays. A database in memory has nothing to do.
  *
  * @param[in]  db    Not NULL.
  * @param[out] error May be NULL.
  * @return
- * - KHONSU_STATUS_OK: done, or there was nothing to do, as in a database in memory.
+ * - KHONSU_STATUS_OK: done.
  * - KHONSU_STATUS_INVALID_ARGUMENT: db is NULL.
- * - KHONSU_STATUS_STORAGE: writing failed. Nothing is lost.
+ * - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
+ * - KHONSU_STATUS_STORAGE: reading or writing failed. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
+ *   khonsu_options_set_storage said so.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
- * Threads: any number at once. Since: 0.1
+ * On failure nothing is lost. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
  */
 khonsu_status khonsu_db_checkpoint(const struct khonsu_db *db, struct khonsu_error **error);
 
 /**
- * Writes what the database is now into a new directory, which can be opened as a database of its own. Others go on
- * meanwhile. A database in memory can be backed up, too.
+ * Writes what the database is now into a new directory, which can be opened as a database. The database may be in
+ * memory, or have a storage of the caller's.
  *
  * @param[in]  db    Not NULL.
- * @param[in]  path  Ends with a NUL; borrowed for the call; not NULL. There is nothing, or an empty directory.
+ * @param[in]  path  The path of the directory; not NULL, not "". Nothing may be there but an empty directory.
  * @param[out] error May be NULL.
  * @return
  * - KHONSU_STATUS_OK: written, and on the disk.
- * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
- * - KHONSU_STATUS_STORAGE: something is there already, or writing failed.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
+ * - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
- * On failure nothing is at path that was not there before. Threads: any number at once. Since: 0.1
+ * On failure there is no database at path. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
  */
 khonsu_status khonsu_db_backup(const struct khonsu_db *db, const char *path, struct khonsu_error **error);
 
 /**
- * Writes what the database is now as Arrow IPC streams into a new directory: a file N.arrows for each schema of values,
- * of the columns key (binary), version (uint64) and value (large_list of a struct of the value's columns). A row has a
- * chunk; chunks of one key follow one another.
+ * Writes what the database is now into a new directory as Arrow IPC streams, one for each schema of values: a row is a
+ * chunk of a key, with the columns key, version and value.
  *
  * @param[in]  db    Not NULL.
- * @param[in]  path  Ends with a NUL; borrowed for the call; not NULL. There is nothing, or an empty directory.
+ * @param[in]  path  The path of the directory; not NULL, not "". Nothing may be there but an empty directory.
  * @param[out] error May be NULL.
  * @return
  * - KHONSU_STATUS_OK: written, and on the disk.
- * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
- * - KHONSU_STATUS_STORAGE: something is there already, or writing failed.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
+ * - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
- * On failure nothing is at path that was not there before. Threads: any number at once. Since: 0.1
+ * Other calls go on meanwhile. Threads: any number at once. Since: 0.1
  */
 khonsu_status khonsu_db_export(const struct khonsu_db *db, const char *path, struct khonsu_error **error);
 
 /**
- * Puts all values that khonsu_db_export has written into the database, over those that are there. They go in in several
- * transactions: others may see some of them first.
+ * Puts all keys that khonsu_db_export has written into the database, over those that are there. They go in in several
+ * transactions, with the options of the database: others may see some of the keys first.
  *
- * @param[in]  db       Not NULL.
- * @param[in]  path     Ends with a NUL; borrowed for the call; not NULL.
- * @param[out] out_keys May be NULL. How many keys were put; written only on KHONSU_STATUS_OK.
- * @param[out] error    May be NULL.
+ * @param[in]  db    Not NULL.
+ * @param[in]  path  The path of the directory; not NULL, not "".
+ * @param[out] error May be NULL.
  * @return
- * - KHONSU_STATUS_OK: all were put.
- * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
- * - KHONSU_STATUS_STORAGE: the files cannot be read, or the database cannot store what is in them.
- * - KHONSU_STATUS_CORRUPTION: the files are damaged.
- * - KHONSU_STATUS_LIMIT_EXCEEDED: too many bytes would be staged or held.
+ * - KHONSU_STATUS_OK: all keys were put.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is "".
+ * - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
+ * - KHONSU_STATUS_LIMIT_EXCEEDED: a limit on bytes of the options would be passed.
+ * - KHONSU_STATUS_STORAGE: reading failed, or a commit could not be stored.
+ * - KHONSU_STATUS_CORRUPTION: what is at path is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * On failure some of the keys may have been put. Threads: any number at once. Since: 0.1
  */
-khonsu_status khonsu_db_import(const struct khonsu_db *db,
-                               const char *path,
-                               uint64_t *out_keys,
-                               struct khonsu_error **error);
+khonsu_status khonsu_db_import(const struct khonsu_db *db, const char *path, struct khonsu_error **error);
 
 /**
- * Closes a database. Transactions that are open go on, and the data go when the last of them is freed; exported arrays
- * stay valid beyond that. A stored database is closed then, too: everything that was committed is put on the disk. If that
- * fails, nobody is told; who has to know calls khonsu_db_sync before.
+ * Closes a database. Transactions that are open go on, and the database goes when the last of them is freed; exported
+ * arrays stay valid beyond that.
+ *
+ * Where it is stored, everything that was committed is written and synced then, whatever its durability was. An error
+ * is lost there: call khonsu_db_sync before to know.
  *
  * @param[in] db Consumed; NULL does nothing.
  *
@@ -1646,10 +2019,14 @@ khonsu_status khonsu_txn_release(struct khonsu_txn *txn, uint64_t savepoint, str
  * @return
  * - KHONSU_STATUS_OK: committed.
  * - KHONSU_STATUS_INVALID_ARGUMENT: txn is NULL.
- * - KHONSU_STATUS_INVALID_STATE: the transaction has ended already, is in use, or belongs to khonsu_db_transact.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended already, is in use, or belongs to khonsu_db_transact; or it
+ *   wrote, and the call comes from a callback of the database's own storage: then it is ended.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  * - KHONSU_STATUS_CONFLICT: other transactions got in the way: run it again.
  * - KHONSU_STATUS_SCHEMA_MISMATCH: rows were to be appended to a committed value of another schema.
+ * - KHONSU_STATUS_STORAGE: the commit could not be stored, or one could not that this one stands on. The database goes
+ *   on, and a later commit may succeed. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
+ *   khonsu_options_set_storage said so.
  *
  * On failure nothing is applied. Threads: serialized. Since: 0.1
  */

@@ -115,12 +115,6 @@ enum class Status : std::int32_t {
   panic = KHONSU_STATUS_PANIC
 };
 
-enum class Durability : std::int32_t {
-  none = KHONSU_DURABILITY_NONE,
-  buffered = KHONSU_DURABILITY_BUFFERED,
-  synced = KHONSU_DURABILITY_SYNCED
-};
-
 enum class Isolation : std::int32_t {
   read_committed = KHONSU_ISOLATION_READ_COMMITTED,
   repeatable_read = KHONSU_ISOLATION_REPEATABLE_READ,
@@ -140,6 +134,13 @@ enum class ConflictKind : std::int32_t {
   read_write = KHONSU_CONFLICT_KIND_READ_WRITE,
   phantom = KHONSU_CONFLICT_KIND_PHANTOM,
   prepared = KHONSU_CONFLICT_KIND_PREPARED
+};
+
+/// What a commit has survived when it returns, where the database is stored.
+enum class Durability : std::int32_t {
+  none = KHONSU_DURABILITY_NONE,
+  buffered = KHONSU_DURABILITY_BUFFERED,
+  synced = KHONSU_DURABILITY_SYNCED
 };
 
 enum class Direction : std::int32_t { forward = KHONSU_DIRECTION_FORWARD, reverse = KHONSU_DIRECTION_REVERSE };
@@ -554,6 +555,140 @@ class Schema : public detail::Handle<khonsu_schema, khonsu_schema_free> {
   }
 };
 
+// ---- storages ----
+
+/// Takes what a storage has stored: the argument of Storage::load. Not to be kept. Threads: serialized.
+class Loader {
+ public:
+  explicit Loader(khonsu_loader *raw) noexcept : raw_(raw) {}
+
+  /// A key with its first chunk, which is consumed; append adds the others right after it.
+  Result<void> put(Bytes key, std::uint64_t version, ArrowArray &&array, ArrowSchema &&schema) {
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_loader_put(raw_, key.data(), key.size(), version, array.get(), schema.get(), call.out());
+    return call.result(status);
+  }
+  /// Another chunk of the key that was put last; consumed.
+  Result<void> append(ArrowArray &&array, ArrowSchema &&schema) {
+    detail::Call call;
+    const khonsu_status status = khonsu_loader_append(raw_, array.get(), schema.get(), call.out());
+    return call.result(status);
+  }
+  /// The version of the newest commit, where it may be later than those of the keys.
+  Result<void> set_version(std::uint64_t version) {
+    detail::Call call;
+    const khonsu_status status = khonsu_loader_set_version(raw_, version, call.out());
+    return call.result(status);
+  }
+
+ private:
+  khonsu_loader *raw_;
+};
+
+enum class MutationKind : std::int32_t {
+  put = KHONSU_MUTATION_KIND_PUT,
+  append = KHONSU_MUTATION_KIND_APPEND,
+  erase = KHONSU_MUTATION_KIND_DELETE
+};
+
+/// A commit: the argument of Storage::apply. Not to be kept. Threads: immutable.
+class Mutations {
+ public:
+  explicit Mutations(const khonsu_mutations *raw) noexcept : raw_(raw) {}
+
+  [[nodiscard]] std::uint64_t version() const noexcept { return khonsu_mutations_version(raw_); }
+  [[nodiscard]] std::size_t size() const noexcept { return khonsu_mutations_count(raw_); }
+  [[nodiscard]] MutationKind kind(std::size_t index) const noexcept { return MutationKind{get(index).kind}; }
+  /// Valid until apply returns.
+  [[nodiscard]] std::string_view key(std::size_t index) const noexcept {
+    const khonsu_mutation mutation = get(index);
+    return {static_cast<const char *>(mutation.key), mutation.key_len};
+  }
+  /// The rows, to be kept as long as one likes; empty for a delete.
+  [[nodiscard]] Result<ArrowArrayStream> chunks(std::size_t index) const {
+    ArrowArrayStream stream;
+    detail::Call call;
+    const khonsu_status status = khonsu_mutations_chunks(raw_, index, stream.out(), call.out());
+    if (status != KHONSU_STATUS_OK && status != KHONSU_STATUS_NOT_FOUND) return call.error(status);
+    return stream;
+  }
+
+ private:
+  khonsu_mutation get(std::size_t index) const noexcept {
+    khonsu_mutation mutation{};
+    static_cast<void>(khonsu_mutations_get(raw_, index, &mutation, sizeof(mutation), nullptr));
+    return mutation;
+  }
+
+  const khonsu_mutations *raw_;
+};
+
+/// A storage of one's own: see khonsu_storage_callbacks. A failure that a member returns, or an exception that leaves
+/// it, makes the call that it serves fail with its message; an exception with Status::storage. Threads: members are
+/// called by different threads, apply and sync by one at a time.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+  virtual Result<void> load(Loader &loader) = 0;
+  virtual Result<void> apply(const Mutations &mutations, Durability durability) = 0;
+  virtual Result<void> sync() = 0;
+  virtual Result<void> checkpoint() { return {}; }
+  virtual Result<void> close() { return {}; }
+};
+
+namespace detail {
+
+/// The callbacks of a Storage, through which nothing may be thrown; context is the Storage.
+struct StorageCallbacks {
+  static void say(std::string_view text, char *message, std::size_t size) noexcept {
+    const std::size_t length = text.copy(message, size - 1);
+    message[length] = '\0';
+  }
+  template <typename Member>
+  static std::int32_t call(void *context, char *message, std::size_t size, Member member) noexcept {
+#if KHONSU_HPP_EXCEPTIONS
+    try {
+#endif
+      const Result<void> result = member(*static_cast<Storage *>(context));
+      if (result.ok()) return KHONSU_STATUS_OK;
+      say(result.error().message(), message, size);
+      // A failure must not read as success, whatever status its Error was made with.
+      return result.status() == Status::ok ? KHONSU_STATUS_STORAGE : static_cast<std::int32_t>(result.status());
+#if KHONSU_HPP_EXCEPTIONS
+    } catch (const std::exception &exception) {
+      say(exception.what(), message, size);
+    } catch (...) {
+      say("an exception that is no std::exception", message, size);
+    }
+    return KHONSU_STATUS_STORAGE;
+#endif
+  }
+  static std::int32_t load(void *context, khonsu_loader *raw, char *message, std::size_t size) {
+    return call(context, message, size, [&](Storage &storage) {
+      Loader loader(raw);
+      return storage.load(loader);
+    });
+  }
+  static std::int32_t apply(void *context, const khonsu_mutations *raw, std::int32_t durability, char *message,
+                            std::size_t size) {
+    return call(context, message, size,
+                [&](Storage &storage) { return storage.apply(Mutations(raw), Durability{durability}); });
+  }
+  static std::int32_t sync(void *context, char *message, std::size_t size) {
+    return call(context, message, size, [](Storage &storage) { return storage.sync(); });
+  }
+  static std::int32_t checkpoint(void *context, char *message, std::size_t size) {
+    return call(context, message, size, [](Storage &storage) { return storage.checkpoint(); });
+  }
+  static std::int32_t close(void *context, char *message, std::size_t size) {
+    return call(context, message, size, [](Storage &storage) { return storage.close(); });
+  }
+  static void destroy(void *context) { delete static_cast<Storage *>(context); }
+};
+
+}  // namespace detail
+
 // ---- options ----
 
 namespace detail {
@@ -587,11 +722,11 @@ class OptionsHandle : public Handle<T, Free> {
     return static_cast<std::uint64_t>(duration.count());
   }
 
- private:
   void remember(Error error) {
     if (!failure_.has_value()) failure_ = std::move(error);
   }
 
+ private:
   std::optional<Error> failure_;
 };
 
@@ -612,16 +747,24 @@ class Options : public detail::OptionsHandle<khonsu_options, khonsu_options_new,
     set(khonsu_options_set_conflict_resolution, static_cast<std::int32_t>(resolution));
     return *this;
   }
-  /// Has the database stored in a directory, which is made if there is none.
+  /// The directory that the database is stored in; "": in memory.
   Options &path(const std::string &path) {
     set(khonsu_options_set_path, path.c_str());
     return *this;
   }
-  /// Of the transactions that do not choose one, in a stored database.
+  /// Of the transactions that do not choose one, where the database is stored.
   Options &durability(Durability durability) {
     set(khonsu_options_set_durability, static_cast<std::int32_t>(durability));
     return *this;
   }
+  /// Told now and then how far Database::open is with what is stored at the path. It must not throw.
+  Options &open_progress(khonsu_progress_fn function, void *context) {
+    set(khonsu_options_set_open_progress, function, context);
+    return *this;
+  }
+  /// A storage of one's own, for the first database that is opened with these options. It is destroyed after the
+  /// database, or with the options when none is opened.
+  Options &storage(std::unique_ptr<Storage> storage);
   /// Staged bytes of one transaction; 0: no limit.
   Options &max_transaction_bytes(std::uint64_t bytes) {
     set(khonsu_options_set_max_transaction_bytes, bytes);
@@ -638,6 +781,22 @@ class Options : public detail::OptionsHandle<khonsu_options, khonsu_options_new,
     return *this;
   }
 };
+
+inline Options &Options::storage(std::unique_ptr<Storage> storage) {
+  using Callbacks = detail::StorageCallbacks;
+  const khonsu_storage_callbacks callbacks = {sizeof(khonsu_storage_callbacks), storage.get(),
+                                              &Callbacks::load,  &Callbacks::apply, &Callbacks::sync,
+                                              &Callbacks::checkpoint, &Callbacks::close, &Callbacks::destroy};
+  detail::Call call;
+  const khonsu_status status =
+      khonsu_options_set_storage(get(), storage == nullptr ? nullptr : &callbacks, call.out());
+  if (status == KHONSU_STATUS_OK) {
+    static_cast<void>(storage.release());
+  } else {
+    remember(call.error(status));
+  }
+  return *this;
+}
 
 /// Options of a transaction, with the database's choices until set; begin and transact copy them. Threads: serialized;
 /// a const one may be used by all threads at once.
@@ -1088,7 +1247,9 @@ class Database : public detail::Handle<khonsu_db, khonsu_db_free> {
 
   /// A new, empty database with the default options.
   static Result<Database> open() { return open_raw(nullptr); }
-  /// A new, empty database. Fails: invalid_argument (an option that could not be set, or moved-from options).
+  /// The database of the path or of the storage in the options, or an empty one in memory. Fails: invalid_argument (an
+  /// option that could not be set, moved-from options, both a path and a storage), invalid_state (the storage was given
+  /// to another database), storage, corruption, locked (it is open already).
   static Result<Database> open(const Options &options) {
     Result<void> checked = options.check();
     if (!checked.ok()) return std::move(checked).error();
@@ -1133,37 +1294,35 @@ class Database : public detail::Handle<khonsu_db, khonsu_db_free> {
     if (status != KHONSU_STATUS_OK) return call.error(status);
     return stats;
   }
-  /// Waits until what is committed is on the disk; a database in memory has nothing to wait for.
+  /// Puts everything that is committed on the disk; a database in memory has nothing to do. Fails: storage.
   [[nodiscard]] Result<void> sync() const {
     detail::Call call;
     const khonsu_status status = khonsu_db_sync(get(), call.out());
     return call.result(status);
   }
-  /// Has the storage keep what all keys are now, in the place of the commits that led there.
+  /// Has the storage put what all keys are now in the place of the commits that led there. Fails: storage.
   [[nodiscard]] Result<void> checkpoint() const {
     detail::Call call;
     const khonsu_status status = khonsu_db_checkpoint(get(), call.out());
     return call.result(status);
   }
-  /// Writes what the database is now into a new directory, which opens as a database.
+  /// Writes a copy into a new directory, which can be opened as a database. Fails: storage.
   [[nodiscard]] Result<void> backup(const std::string &path) const {
     detail::Call call;
     const khonsu_status status = khonsu_db_backup(get(), path.c_str(), call.out());
     return call.result(status);
   }
-  /// Writes what the database is now into a new directory as Arrow IPC streams.
+  /// Writes all keys into a new directory, as Arrow IPC streams. Fails: storage.
   [[nodiscard]] Result<void> export_to(const std::string &path) const {
     detail::Call call;
     const khonsu_status status = khonsu_db_export(get(), path.c_str(), call.out());
     return call.result(status);
   }
-  /// Puts what export_to has written into the database. Gives how many keys that were.
-  [[nodiscard]] Result<std::uint64_t> import_from(const std::string &path) const {
+  /// Puts all keys that export_to has written, in several transactions. Fails: storage, corruption, limit_exceeded.
+  [[nodiscard]] Result<void> import_from(const std::string &path) const {
     detail::Call call;
-    std::uint64_t keys = 0;
-    const khonsu_status status = khonsu_db_import(get(), path.c_str(), &keys, call.out());
-    if (status != KHONSU_STATUS_OK) return call.error(status);
-    return keys;
+    const khonsu_status status = khonsu_db_import(get(), path.c_str(), call.out());
+    return call.result(status);
   }
 
  private:

@@ -65,6 +65,26 @@ fn all_kinds_of_values_come_back() {
     model.check_load(&open(&folder));
 }
 
+#[test]
+fn many_keys_come_back_and_no_deleted_one() {
+    let folder = Folder::new("many");
+    let mut model = Model::default();
+    let storage = open(&folder);
+    model.check_load(&storage);
+    let keys: Vec<[u8; 4]> = (0..3000u32).map(u32::to_be_bytes).collect();
+    model.apply(&storage, 1, keys.iter().map(|key| put(key, &[1])).collect(), Durability::None);
+    let deleted = keys.iter().filter(|key| key[3] != 7).map(|key| delete(key));
+    model.apply(&storage, 2, deleted.collect(), Durability::Buffered);
+    drop(storage);
+    assert_eq!(model.state.len(), 12);
+    model.check_load(&open(&folder));
+    // The visitor's error ends it.
+    let storage = open(&folder);
+    let refused = storage.load(&mut |_| Err(Error::Storage("no more".into())));
+    assert_eq!(refused, Err(Error::Storage("no more".into())));
+    assert!(storage.sync().is_err());
+}
+
 /// Numbers that are the same in each run.
 struct Random(u64);
 
@@ -217,7 +237,7 @@ fn flip_bits(folder: &Folder, mut check: impl FnMut(&str, Result<Model, Error>))
                 assert!(text.contains("log-000") && text.contains(" at offset "), "{position}: {text}");
             }
             check(&format!("{} at {position}", segment.display()), loaded);
-            position += 1 + random.below(12) as usize;
+            position += 1 + random.below(24) as usize;
         }
         fs::write(&segment, &whole).expect("it can be written");
     }
@@ -225,7 +245,7 @@ fn flip_bits(folder: &Folder, mut check: impl FnMut(&str, Result<Model, Error>))
 
 #[test]
 fn no_flipped_bit_changes_what_is_loaded() {
-    let (folder, states, ends) = sample("flip", 60);
+    let (folder, states, ends) = sample("flip", 40);
     assert!(folder.segments().len() >= 3);
     // What the last group wrote is all that nothing vouches for.
     let vouched = ends[ends.len() - 2] - 1;

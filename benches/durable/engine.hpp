@@ -30,9 +30,11 @@ inline void require(bool holds, const std::string &what) {
 
 /// `user%012d`, with a NUL behind.
 struct Key {
-  char bytes[kKeyBytes + 1];
+  char bytes[kKeyBytes + 1] = "user";
 
-  explicit Key(std::uint64_t id) { std::snprintf(bytes, sizeof(bytes), "user%012llu", static_cast<unsigned long long>(id)); }
+  explicit Key(std::uint64_t id) {
+    for (std::size_t digit = kKeyBytes; digit-- > 4; id /= 10) bytes[digit] = static_cast<char>('0' + id % 10);
+  }
 };
 
 /// An open store.

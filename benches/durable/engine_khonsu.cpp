@@ -99,7 +99,7 @@ class KhonsuStore final : public Store {
     khonsu_error *error = nullptr;
     // Released within the call: small batches are copied.
     Batch batch(value);
-    check(khonsu_txn_put(txn, key.bytes, kKeyBytes, &batch.array, nullptr, schema_, &error), error);
+    check(khonsu_txn_put_with_schema(txn, key.bytes, kKeyBytes, &batch.array, schema_, &error), error);
   }
 
   khonsu_schema *schema_ = nullptr;

@@ -1,8 +1,10 @@
 //! Databases.
 
 use std::ffi::{c_char, c_void};
+use std::path::Path;
+use std::sync::Arc;
 
-use crate::stm;
+use crate::stm::{self, TransactionManager};
 use crate::storage::{self, DurableOptions, DurableStorage, StoredDatabase};
 
 use super::arrow::Batch;
@@ -12,6 +14,7 @@ use super::handle::{Handle, borrow, into_handle, reclaim};
 use super::options::{DatabaseOptions, khonsu_options};
 use super::out::{clear_handle, require, write_if, write_sized};
 use super::status::khonsu_status;
+use super::storage::check_outside;
 use super::txn::khonsu_txn;
 use super::txn_cell::{Attempt, TransactionCell};
 use super::txn_options::{khonsu_txn_options, or_default};
@@ -26,10 +29,71 @@ pub struct khonsu_db {
 
 /// The object behind a `khonsu_db`.
 pub(crate) struct Database {
-    manager: stm::TransactionManager<Batch>,
-    /// `None`: it is in memory.
-    stored: Option<StoredDatabase<Batch>>,
+    manager: TransactionManager<Batch>,
+    /// None: in memory.
+    stored: Option<Stored>,
     full_validation: bool,
+}
+
+#[derive(Clone)]
+struct Stored {
+    database: Arc<StoredDatabase<Batch>>,
+    /// The number of a storage of callbacks.
+    callbacks: Option<u64>,
+}
+
+impl Database {
+    fn open(options: DatabaseOptions) -> Result<Database, Failure> {
+        let full_validation = options.full_validation;
+        let stored = match (options.path, options.storage) {
+            (None, None) => {
+                let manager = TransactionManager::new(options.core);
+                return Ok(Database { manager, stored: None, full_validation });
+            }
+            (Some(_), Some(_)) => {
+                return Err(Failure::invalid_argument("the options have both a path and a storage"));
+            }
+            (Some(path), None) => {
+                let progress = options.progress.map(|progress| progress.into_progress());
+                let storage = DurableStorage::open(&path, DurableOptions { progress, ..Default::default() })?;
+                Stored { database: Arc::new(storage::open(options.core, storage)?), callbacks: None }
+            }
+            (None, Some(given)) => {
+                let storage = given.take()?;
+                let callbacks = Some(storage.number);
+                Stored { database: Arc::new(storage::open(options.core, storage)?), callbacks }
+            }
+        };
+        Ok(Database { manager: stored.database.manager().clone(), stored: Some(stored), full_validation })
+    }
+}
+
+impl Stored {
+    /// Fails where the call would wait for the callback that it comes from.
+    fn check_outside(&self) -> Result<(), Failure> {
+        Ok(self.callbacks.map_or(Ok(()), check_outside)?)
+    }
+}
+
+/// Runs `with` on the database and a path that must be there.
+///
+/// # Safety
+/// Rule 1 holds for `db`, rule 2 for `path`, rule 3 for `error`.
+unsafe fn with_path<T>(
+    db: *const khonsu_db,
+    path: *const c_char,
+    error: *mut *mut khonsu_error,
+    with: impl FnOnce(&TransactionManager<Batch>, &Path) -> Result<T, stm::Error>,
+) -> khonsu_status {
+    // SAFETY: rules 1 to 3.
+    unsafe {
+        guard(error, || {
+            // Callbacks may free the handle: the clone keeps the database.
+            let manager = borrow(db, "db")?.manager.clone();
+            with(&manager, super::ipc::path(path)?)?;
+            Ok(khonsu_status::Ok)
+        })
+    }
 }
 
 const _: () = {
@@ -115,18 +179,24 @@ impl From<stm::Stats> for khonsu_stats {
 /// Since: 0.1
 pub type khonsu_transact_fn = Option<unsafe extern "C" fn(txn: *mut khonsu_txn, context: *mut c_void) -> i32>;
 
-/// Opens a database: an empty one in memory or, with khonsu_options_set_path, a stored one as it was left.
+/// Opens a database: that of the path or of the storage in the options, with what is stored there; an empty one in
+/// memory where there is neither.
 ///
-/// @param[in]  options NULL for the defaults; borrowed for the call, and copied.
+///     khonsu_options_set_path(options, "accounts.khonsu", &error);
+///     khonsu_db_open(options, &db, &error);
+///
+/// @param[in]  options NULL for the defaults; borrowed for the call, and copied, but for a storage of
+///                     khonsu_options_set_storage, which the database takes, also when it fails to open.
 /// @param[out] out     Not NULL. The database, owned by the caller: free it with khonsu_db_free. NULL on failure.
 /// @param[out] error   May be NULL.
 /// @return
 /// - KHONSU_STATUS_OK: opened.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL.
-/// - KHONSU_STATUS_LOCKED: it is open already, in this process or another.
-/// - KHONSU_STATUS_STORAGE: reading or writing failed, the directory has something else in it, or was written by a newer
-///   version of khonsu.
-/// - KHONSU_STATUS_CORRUPTION: what is stored is damaged; the message has the file and the place.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage.
+/// - KHONSU_STATUS_INVALID_STATE: the storage of the options was given to another database.
+/// - KHONSU_STATUS_STORAGE: reading or writing failed, the path is none of a database, or a newer version of khonsu has
+///   written it.
+/// - KHONSU_STATUS_CORRUPTION: what is stored is damaged: the message says where. Nothing was changed.
+/// - KHONSU_STATUS_LOCKED: the database is open already, in this process or another one.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Threads: any. Since: 0.1
@@ -145,19 +215,7 @@ pub unsafe extern "C" fn khonsu_db_open(
                 true => DatabaseOptions::default(),
                 false => borrow(options, "options")?.clone(),
             };
-            let full_validation = options.full_validation;
-            let stored = match &options.path {
-                Some(path) => {
-                    let storage = DurableStorage::open(path, DurableOptions::default())?;
-                    Some(storage::open(options.core.clone(), storage)?)
-                }
-                None => None,
-            };
-            let manager = match &stored {
-                Some(stored) => stored.manager().clone(),
-                None => stm::TransactionManager::new(options.core),
-            };
-            let database = Box::new(Database { manager, stored, full_validation });
+            let database = Box::new(Database::open(options)?);
             write_if(out, || into_handle(database));
             Ok(khonsu_status::Ok)
         })
@@ -217,6 +275,7 @@ pub unsafe extern "C" fn khonsu_db_begin(
 /// - KHONSU_STATUS_INVALID_STATE: fn returned KHONSU_STATUS_OK while another thread still used the transaction, or
 ///   although a call on it had returned KHONSU_STATUS_PANIC.
 /// - KHONSU_STATUS_SCHEMA_MISMATCH: rows were to be appended to a committed value of another schema.
+/// - KHONSU_STATUS_STORAGE: the commit could not be stored, as for khonsu_txn_commit.
 /// - any other status: fn returned it, and the transaction was rolled back. (fn may return those above, too.)
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
@@ -300,14 +359,16 @@ pub unsafe extern "C" fn khonsu_db_stats(
     }
 }
 
-/// Returns when everything committed before is on the disk, whatever its durability; at once for a database in memory.
+/// Puts everything that is committed on the disk, whatever its durability was. A database in memory has nothing to do.
 ///
 /// @param[in]  db    Not NULL.
 /// @param[out] error May be NULL.
 /// @return
-/// - KHONSU_STATUS_OK: it is.
+/// - KHONSU_STATUS_OK: all commits that returned before the call are on the disk.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: db is NULL.
-/// - KHONSU_STATUS_STORAGE: writing failed.
+/// - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
+/// - KHONSU_STATUS_STORAGE: writing failed; of the commits that are not on the disk yet, a crash may leave some first
+///   ones. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of khonsu_options_set_storage said so.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Threads: any number at once. Since: 0.1
@@ -316,50 +377,57 @@ pub unsafe extern "C" fn khonsu_db_sync(db: *const khonsu_db, error: *mut *mut k
     // SAFETY: rules 1 and 3.
     unsafe {
         guard(error, || {
-            borrow(db, "db")?.manager.clone().sync()?;
+            let db = borrow(db, "db")?;
+            db.stored.as_ref().map_or(Ok(()), Stored::check_outside)?;
+            // Callbacks may free the handle: the clone keeps the database.
+            db.manager.clone().sync()?;
             Ok(khonsu_status::Ok)
         })
     }
 }
 
-/// Has the storage put what all keys are now in the place of the commits that led there, so that the database opens
-/// faster and takes less room. Stored databases do it by themselves when it pays; others go on meanwhile.
+/// Has the storage put what all keys are now in the place of the commits that led there, so that the next opening is
+/// fast and needs little room. Stored databases do so themselves when it pays. A database in memory has nothing to do.
 ///
 /// @param[in]  db    Not NULL.
 /// @param[out] error May be NULL.
 /// @return
-/// - KHONSU_STATUS_OK: done, or there was nothing to do, as in a database in memory.
+/// - KHONSU_STATUS_OK: done.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: db is NULL.
-/// - KHONSU_STATUS_STORAGE: writing failed. Nothing is lost.
+/// - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
+/// - KHONSU_STATUS_STORAGE: reading or writing failed. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
+///   khonsu_options_set_storage said so.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
-/// Threads: any number at once. Since: 0.1
+/// On failure nothing is lost. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn khonsu_db_checkpoint(db: *const khonsu_db, error: *mut *mut khonsu_error) -> khonsu_status {
     // SAFETY: rules 1 and 3.
     unsafe {
         guard(error, || {
-            if let Some(stored) = &borrow(db, "db")?.stored {
-                stored.checkpoint()?;
+            // Callbacks may free the handle: the clone keeps the database.
+            if let Some(stored) = borrow(db, "db")?.stored.clone() {
+                stored.check_outside()?;
+                stored.database.checkpoint()?;
             }
             Ok(khonsu_status::Ok)
         })
     }
 }
 
-/// Writes what the database is now into a new directory, which can be opened as a database of its own. Others go on
-/// meanwhile. A database in memory can be backed up, too.
+/// Writes what the database is now into a new directory, which can be opened as a database. The database may be in
+/// memory, or have a storage of the caller's.
 ///
 /// @param[in]  db    Not NULL.
-/// @param[in]  path  Ends with a NUL; borrowed for the call; not NULL. There is nothing, or an empty directory.
+/// @param[in]  path  The path of the directory; not NULL, not "". Nothing may be there but an empty directory.
 /// @param[out] error May be NULL.
 /// @return
 /// - KHONSU_STATUS_OK: written, and on the disk.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
-/// - KHONSU_STATUS_STORAGE: something is there already, or writing failed.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
+/// - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
-/// On failure nothing is at path that was not there before. Threads: any number at once. Since: 0.1
+/// On failure there is no database at path. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn khonsu_db_backup(
     db: *const khonsu_db,
@@ -367,28 +435,22 @@ pub unsafe extern "C" fn khonsu_db_backup(
     error: *mut *mut khonsu_error,
 ) -> khonsu_status {
     // SAFETY: rules 1 to 3.
-    unsafe {
-        guard(error, || {
-            storage::backup(&borrow(db, "db")?.manager, super::ipc::path(path)?)?;
-            Ok(khonsu_status::Ok)
-        })
-    }
+    unsafe { with_path(db, path, error, storage::backup) }
 }
 
-/// Writes what the database is now as Arrow IPC streams into a new directory: a file N.arrows for each schema of values,
-/// of the columns key (binary), version (uint64) and value (large_list of a struct of the value's columns). A row has a
-/// chunk; chunks of one key follow one another.
+/// Writes what the database is now into a new directory as Arrow IPC streams, one for each schema of values: a row is a
+/// chunk of a key, with the columns key, version and value.
 ///
 /// @param[in]  db    Not NULL.
-/// @param[in]  path  Ends with a NUL; borrowed for the call; not NULL. There is nothing, or an empty directory.
+/// @param[in]  path  The path of the directory; not NULL, not "". Nothing may be there but an empty directory.
 /// @param[out] error May be NULL.
 /// @return
 /// - KHONSU_STATUS_OK: written, and on the disk.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
-/// - KHONSU_STATUS_STORAGE: something is there already, or writing failed.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
+/// - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
-/// On failure nothing is at path that was not there before. Threads: any number at once. Since: 0.1
+/// Other calls go on meanwhile. Threads: any number at once. Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn khonsu_db_export(
     db: *const khonsu_db,
@@ -396,27 +458,22 @@ pub unsafe extern "C" fn khonsu_db_export(
     error: *mut *mut khonsu_error,
 ) -> khonsu_status {
     // SAFETY: rules 1 to 3.
-    unsafe {
-        guard(error, || {
-            storage::export(&borrow(db, "db")?.manager, super::ipc::path(path)?)?;
-            Ok(khonsu_status::Ok)
-        })
-    }
+    unsafe { with_path(db, path, error, storage::export) }
 }
 
-/// Puts all values that khonsu_db_export has written into the database, over those that are there. They go in in several
-/// transactions: others may see some of them first.
+/// Puts all keys that khonsu_db_export has written into the database, over those that are there. They go in in several
+/// transactions, with the options of the database: others may see some of the keys first.
 ///
-/// @param[in]  db       Not NULL.
-/// @param[in]  path     Ends with a NUL; borrowed for the call; not NULL.
-/// @param[out] out_keys May be NULL. How many keys were put; written only on KHONSU_STATUS_OK.
-/// @param[out] error    May be NULL.
+/// @param[in]  db    Not NULL.
+/// @param[in]  path  The path of the directory; not NULL, not "".
+/// @param[out] error May be NULL.
 /// @return
-/// - KHONSU_STATUS_OK: all were put.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is empty.
-/// - KHONSU_STATUS_STORAGE: the files cannot be read, or the database cannot store what is in them.
-/// - KHONSU_STATUS_CORRUPTION: the files are damaged.
-/// - KHONSU_STATUS_LIMIT_EXCEEDED: too many bytes would be staged or held.
+/// - KHONSU_STATUS_OK: all keys were put.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, or path is "".
+/// - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
+/// - KHONSU_STATUS_LIMIT_EXCEEDED: a limit on bytes of the options would be passed.
+/// - KHONSU_STATUS_STORAGE: reading failed, or a commit could not be stored.
+/// - KHONSU_STATUS_CORRUPTION: what is at path is damaged.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// On failure some of the keys may have been put. Threads: any number at once. Since: 0.1
@@ -424,22 +481,17 @@ pub unsafe extern "C" fn khonsu_db_export(
 pub unsafe extern "C" fn khonsu_db_import(
     db: *const khonsu_db,
     path: *const c_char,
-    out_keys: *mut u64,
     error: *mut *mut khonsu_error,
 ) -> khonsu_status {
     // SAFETY: rules 1 to 3.
-    unsafe {
-        guard(error, || {
-            let keys = storage::import(&borrow(db, "db")?.manager, super::ipc::path(path)?)?;
-            write_if(out_keys, || keys);
-            Ok(khonsu_status::Ok)
-        })
-    }
+    unsafe { with_path(db, path, error, storage::import) }
 }
 
-/// Closes a database. Transactions that are open go on, and the data go when the last of them is freed; exported arrays
-/// stay valid beyond that. A stored database is closed then, too: everything that was committed is put on the disk. If that
-/// fails, nobody is told; who has to know calls khonsu_db_sync before.
+/// Closes a database. Transactions that are open go on, and the database goes when the last of them is freed; exported
+/// arrays stay valid beyond that.
+///
+/// Where it is stored, everything that was committed is written and synced then, whatever its durability was. An error
+/// is lost there: call khonsu_db_sync before to know.
 ///
 /// @param[in] db Consumed; NULL does nothing.
 ///

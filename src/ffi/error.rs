@@ -101,6 +101,24 @@ impl From<stm::Error> for Failure {
     }
 }
 
+/// Of the failures of batches, for storages, which know no others.
+impl From<Failure> for stm::Error {
+    fn from(failure: Failure) -> Self {
+        let text = failure.text().into_owned();
+        match failure.status {
+            khonsu_status::Conflict => Self::Conflict(failure.conflicts),
+            khonsu_status::Timeout => Self::Timeout(text),
+            khonsu_status::Cancelled => Self::Cancelled(text),
+            khonsu_status::SchemaMismatch => Self::SchemaMismatch(text),
+            khonsu_status::LimitExceeded => Self::LimitExceeded(text),
+            khonsu_status::Storage => Self::Storage(text),
+            khonsu_status::Corruption => Self::Corruption(text),
+            khonsu_status::Locked => Self::Locked(text),
+            _ => Self::InvalidArgument(text),
+        }
+    }
+}
+
 /// What a failed call tells beyond its status: a message, and for conflicts what got in the way.
 ///
 /// A call that takes "khonsu_error **error" writes it always: an object that the caller owns when it fails, NULL when

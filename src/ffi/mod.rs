@@ -32,6 +32,8 @@ pub mod options;
 
 pub mod txn_options;
 
+pub mod storage;
+
 pub mod db;
 
 pub mod txn;

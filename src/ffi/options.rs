@@ -1,15 +1,18 @@
 //! How a database is opened.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::stm;
+use crate::storage::Progress;
 
 use super::error::{Failure, khonsu_error};
 use super::guard::{guard, guard_or};
 use super::handle::{Handle, borrow_mut, into_handle, reclaim};
 use super::out::{truth, unknown_constant};
 use super::status::khonsu_status;
+use super::storage::{CallbackStorage, khonsu_storage_callbacks};
 
 /// What a transaction sees of others, and what it is protected from.
 ///
@@ -44,8 +47,8 @@ pub enum khonsu_conflict_resolution {
     Append = 4,
 }
 
-/// What a commit has survived when it returns, in a database that is stored. Whatever is asked for, what a crash leaves is
-/// what some first commits came to, in their order: whole ones, and none missing before one that is there.
+/// What a commit has survived when it returns, where the database is stored. Whatever is asked for, what a crash leaves is
+/// what some first commits came to: none is missing before one that is there.
 ///
 /// Since: 0.1
 #[repr(i32)]
@@ -59,6 +62,16 @@ pub enum khonsu_durability {
     Synced = 3,
 }
 
+/// A function that khonsu_db_open calls now and then, in its own thread, while it reads a stored database. It must return:
+/// no C++ exception, no longjmp may leave it.
+///
+/// @param[in] context     What khonsu_options_set_open_progress was given.
+/// @param[in] done_bytes  Bytes that were read.
+/// @param[in] total_bytes Bytes that are to be read in all.
+///
+/// Since: 0.1
+pub type khonsu_progress_fn = Option<unsafe extern "C" fn(context: *mut c_void, done_bytes: u64, total_bytes: u64)>;
+
 /// How a database is opened: made by khonsu_options_new, freed by khonsu_options_free. khonsu_db_open copies it.
 ///
 /// Threads: serialized, that is one thread at a time, any thread; several may give it to khonsu_db_open at once while
@@ -71,9 +84,51 @@ pub struct khonsu_options {
 #[derive(Clone, Default)]
 pub(crate) struct DatabaseOptions {
     pub core: stm::Options,
-    /// `None`: in memory.
-    pub path: Option<PathBuf>,
     pub full_validation: bool,
+    /// None: the database is in memory, unless there is a storage.
+    pub path: Option<PathBuf>,
+    pub progress: Option<ProgressFunction>,
+    pub storage: Option<GivenStorage>,
+}
+
+/// The caller's function, with its context.
+#[derive(Clone, Copy)]
+pub(crate) struct ProgressFunction {
+    function: unsafe extern "C" fn(*mut c_void, u64, u64),
+    context: *mut c_void,
+}
+
+// SAFETY: the function is called in the thread of khonsu_db_open only, to which whoever set it gives the options.
+unsafe impl Send for ProgressFunction {}
+// SAFETY: as above.
+unsafe impl Sync for ProgressFunction {}
+
+impl ProgressFunction {
+    fn call(self, done: u64, total: u64) {
+        // SAFETY: the function keeps what its type demands.
+        unsafe { (self.function)(self.context, done, total) };
+    }
+
+    /// In the form in which the storage calls it.
+    pub fn into_progress(self) -> Progress {
+        Box::new(move |done, total| self.call(done, total))
+    }
+}
+
+/// A storage, until a database takes it.
+#[derive(Clone)]
+pub(crate) struct GivenStorage(Arc<Mutex<Option<CallbackStorage>>>);
+
+impl GivenStorage {
+    fn new(storage: CallbackStorage) -> Self {
+        GivenStorage(Arc::new(Mutex::new(Some(storage))))
+    }
+
+    /// Gives the storage to the first who asks.
+    pub fn take(&self) -> Result<CallbackStorage, Failure> {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.ok_or_else(|| Failure::invalid_state("the storage of the options was given to a database already"))
+    }
 }
 
 impl Handle for khonsu_options {
@@ -120,6 +175,16 @@ pub(crate) fn durability(number: i32) -> Result<stm::Durability, Failure> {
         SYNCED => Ok(stm::Durability::Synced),
         _ => Err(unknown_constant("durability", number, "khonsu_durability")),
     }
+}
+
+/// The number of that durability.
+pub(crate) fn durability_number(durability: stm::Durability) -> i32 {
+    let constant = match durability {
+        stm::Durability::None => khonsu_durability::None,
+        stm::Durability::Buffered => khonsu_durability::Buffered,
+        stm::Durability::Synced => khonsu_durability::Synced,
+    };
+    constant as i32
 }
 
 /// Changes the options behind the handle.
@@ -283,16 +348,16 @@ pub unsafe extern "C" fn khonsu_options_set_full_validation(
     }
 }
 
-/// Has the database stored in a directory, which is made if there is none, but not its parent. By default it is in memory
-/// only. While it is open nobody else can open it, in this process or another.
+/// Sets where the database is stored: in a directory, which khonsu_db_open makes where there is none. One database uses
+/// it at a time. In memory by default.
 ///
 /// @param[in]  options Not NULL.
-/// @param[in]  path    Ends with a NUL; borrowed for the call, and copied; NULL: in memory. Bytes as the system takes
-///                     them; UTF-8 on Windows.
+/// @param[in]  path    The path of the directory as the operating system has it, UTF-8 or not; copied. NULL or "": in
+///                     memory.
 /// @param[out] error   May be NULL.
 /// @return
 /// - KHONSU_STATUS_OK: set.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or path is empty.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// On failure nothing is changed. Threads: serialized. Since: 0.1
@@ -305,17 +370,14 @@ pub unsafe extern "C" fn khonsu_options_set_path(
     // SAFETY: rules 1 to 3.
     unsafe {
         set(options, error, |options| {
-            options.path = match path.is_null() {
-                true => None,
-                false => Some(super::ipc::path(path)?.to_path_buf()),
-            };
+            let in_memory = path.is_null() || *path == 0;
+            options.path = if in_memory { None } else { Some(super::ipc::path(path)?.to_path_buf()) };
             Ok(())
         })
     }
 }
 
-/// Sets the durability of transactions that do not choose their own; synced by default. It says nothing in a database
-/// that is in memory only.
+/// Sets the durability of transactions that do not choose their own, where the database is stored; synced by default.
 ///
 /// @param[in]  options    Not NULL.
 /// @param[in]  durability A khonsu_durability.
@@ -338,6 +400,72 @@ pub unsafe extern "C" fn khonsu_options_set_durability(
             options.core.durability = self::durability(durability)?;
             Ok(())
         })
+    }
+}
+
+/// Sets a function that is told how far khonsu_db_open is with a database that is stored at a path. None by default.
+///
+/// @param[in]  options Not NULL.
+/// @param[in]  fn      NULL: none.
+/// @param[in]  context Handed to fn as it is; may be NULL.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_open_progress(
+    options: *mut khonsu_options,
+    r#fn: khonsu_progress_fn,
+    context: *mut c_void,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.progress = r#fn.map(|function| ProgressFunction { function, context });
+            Ok(())
+        })
+    }
+}
+
+/// Sets a storage of the caller's own for the database. It belongs to khonsu once this has succeeded: khonsu calls
+/// destroy, exactly once. It serves one database: the first khonsu_db_open with these options takes it, and another one
+/// fails until a storage is set again.
+///
+/// @param[in]  options   Not NULL. A storage that was set before and not taken is destroyed.
+/// @param[in]  callbacks Borrowed for the call, and copied. NULL: none.
+/// @param[out] error     May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL; or of callbacks, load, apply or sync is NULL, size is less than
+///   that of the struct in khonsu 0.1, or what lies behind the fields that khonsu knows is not zero. The storage is
+///   still the caller's.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_storage(
+    options: *mut khonsu_options,
+    callbacks: *const khonsu_storage_callbacks,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 to 3; the callbacks keep what their types demand.
+    unsafe {
+        let mut replaced = None;
+        let status = set(options, error, |options| {
+            let storage = match callbacks.is_null() {
+                true => None,
+                false => Some(GivenStorage::new(CallbackStorage::new(callbacks)?)),
+            };
+            replaced = std::mem::replace(&mut options.storage, storage);
+            Ok(())
+        });
+        // Its destroy may use the options.
+        guard_or((), || drop(replaced));
+        status
     }
 }
 

@@ -817,10 +817,14 @@ pub unsafe extern "C" fn khonsu_txn_release(
 /// @return
 /// - KHONSU_STATUS_OK: committed.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: txn is NULL.
-/// - KHONSU_STATUS_INVALID_STATE: the transaction has ended already, is in use, or belongs to khonsu_db_transact.
+/// - KHONSU_STATUS_INVALID_STATE: the transaction has ended already, is in use, or belongs to khonsu_db_transact; or it
+///   wrote, and the call comes from a callback of the database's own storage: then it is ended.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 /// - KHONSU_STATUS_CONFLICT: other transactions got in the way: run it again.
 /// - KHONSU_STATUS_SCHEMA_MISMATCH: rows were to be appended to a committed value of another schema.
+/// - KHONSU_STATUS_STORAGE: the commit could not be stored, or one could not that this one stands on. The database goes
+///   on, and a later commit may succeed. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
+///   khonsu_options_set_storage said so.
 ///
 /// On failure nothing is applied. Threads: serialized. Since: 0.1
 #[unsafe(no_mangle)]

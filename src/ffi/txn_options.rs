@@ -121,6 +121,32 @@ pub unsafe extern "C" fn khonsu_txn_options_set_conflict_resolution(
     }
 }
 
+/// Sets the durability of the transaction's commit, where the database is stored; the database's by default.
+///
+/// @param[in]  options    Not NULL.
+/// @param[in]  durability A khonsu_durability.
+/// @param[out] error      May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or durability is no khonsu_durability.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_txn_options_set_durability(
+    options: *mut khonsu_txn_options,
+    durability: i32,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.durability = Some(self::durability(durability)?);
+            Ok(())
+        })
+    }
+}
+
 /// Sets whether the transaction only reads; it does not by default. A read-only transaction never fails to commit,
 /// keeps no track of what it reads, and makes no writer fail whose reads are all up to date. For long reads at
 /// serializable: a transaction that wrote nothing and was not declared so is certified at commit like others, seldom to
@@ -257,32 +283,6 @@ pub unsafe extern "C" fn khonsu_txn_options_set_backoff_us(
             }
             options.backoff_initial = Duration::from_micros(initial);
             options.backoff_maximum = Duration::from_micros(maximum);
-            Ok(())
-        })
-    }
-}
-
-/// Sets the durability of the transaction; the database's by default.
-///
-/// @param[in]  options    Not NULL.
-/// @param[in]  durability A khonsu_durability.
-/// @param[out] error      May be NULL.
-/// @return
-/// - KHONSU_STATUS_OK: set.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL, or durability is no khonsu_durability.
-/// - KHONSU_STATUS_PANIC: a defect in khonsu.
-///
-/// On failure nothing is changed. Threads: serialized. Since: 0.1
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn khonsu_txn_options_set_durability(
-    options: *mut khonsu_txn_options,
-    durability: i32,
-    error: *mut *mut khonsu_error,
-) -> khonsu_status {
-    // SAFETY: rules 1 and 3.
-    unsafe {
-        set(options, error, |options| {
-            options.durability = Some(self::durability(durability)?);
             Ok(())
         })
     }

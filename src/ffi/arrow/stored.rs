@@ -1,4 +1,4 @@
-//! Batches to and from a storage, which knows them as arrow-rs has them.
+//! Batches as storages know them.
 
 use super::batch::Batch;
 use super::schema::SchemaRef;
@@ -9,25 +9,52 @@ use std::sync::Arc;
 
 impl ArrowChunk for Batch {
     fn to_record_batch(&self) -> Result<RecordBatch, Error> {
-        Batch::to_record_batch(self).map_err(|failure| Error::InvalidArgument(failure.message))
+        Ok(Batch::to_record_batch(self)?)
     }
 
-    fn importer() -> impl FnMut(RecordBatch) -> Result<Self, Error> {
-        let mut last: Option<(arrow_schema::SchemaRef, SchemaRef)> = None;
+    fn importer() -> impl FnMut(RecordBatch) -> Result<Batch, Error> {
+        let mut last: Option<SchemaRef> = None;
         move |batch| {
-            let known = last
-                .as_ref()
-                .filter(|(arrow, _)| Arc::ptr_eq(arrow, batch.schema_ref()) || arrow == batch.schema_ref());
+            let found = batch.schema_ref();
+            // The same object mostly, as a file has one schema for all its batches; else an equal one often.
+            let known = last.take().filter(|last| Arc::ptr_eq(last.arrow(), found) || last.arrow() == found);
+            let damaged = |failure: crate::ffi::error::Failure| Error::Corruption(failure.text().into_owned());
             let schema = match known {
-                Some((_, schema)) => schema.clone(),
-                None => {
-                    let made = SchemaRef::from_arrow_ref(batch.schema_ref());
-                    let schema = made.map_err(|failure| Error::Corruption(failure.message))?;
-                    last = Some((batch.schema(), schema.clone()));
-                    schema
-                }
+                Some(schema) => schema,
+                None => SchemaRef::from_arrow_ref(found).map_err(damaged)?,
             };
-            Batch::from_record_batch(&batch, &schema).map_err(|failure| Error::Corruption(failure.message))
+            let imported = Batch::from_record_batch(&batch, &schema).map_err(damaged);
+            last = Some(schema);
+            imported
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn every_type_comes_back_with_its_schema() {
+        let mut import = <Batch as ArrowChunk>::importer();
+        for (name, column) in samples::columns(40) {
+            let batch = samples::batch_of(vec![(name, column)]);
+            let stored = import(batch.clone()).unwrap();
+            assert_eq!(ArrowChunk::to_record_batch(&stored).unwrap(), batch);
+        }
+    }
+
+    #[test]
+    fn batches_of_one_schema_share_it() {
+        let mut import = <Batch as ArrowChunk>::importer();
+        let (first, equal) = (samples::small(), samples::small());
+        assert!(!Arc::ptr_eq(first.schema_ref(), equal.schema_ref()));
+        let imported = import(first.clone()).unwrap();
+        for batch in [first, equal] {
+            assert!(import(batch).unwrap().schema().is_same_object(imported.schema()));
+        }
+        let other = import(samples::batch_of(samples::columns(2))).unwrap();
+        assert!(!other.schema().is_same_object(imported.schema()));
     }
 }

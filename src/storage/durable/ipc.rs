@@ -1,14 +1,15 @@
 //! Batches and schemas as Arrow IPC messages, without compression. A batch is its dictionaries, each in a message, and
 //! then a message with its rows; a schema, which is written once for many batches, says which dictionary is whose.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
-use arrow_ipc::reader::FileDecoder;
+use arrow_ipc::reader::{read_dictionary, read_record_batch};
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, write_message};
-use arrow_ipc::{Block, MessageHeader, MetadataVersion, root_as_message};
+use arrow_ipc::{Message, MetadataVersion, root_as_message};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
 use crate::stm::Error;
@@ -43,9 +44,8 @@ pub(super) fn encode_schema(schema: &Schema) -> Result<Vec<u8>, Error> {
 /// The schema that [`encode_schema`] has encoded.
 pub(super) fn decode_schema(bytes: &[u8]) -> Result<SchemaRef, Error> {
     guarded(|| {
-        let message = message(bytes)?;
-        let encoded = root_as_message(&bytes[PREFIX..message.metadata]).map_err(|cause| damaged(&cause))?;
-        let schema = encoded.header_as_schema().ok_or_else(|| damaged(&"a message that is no schema"))?;
+        let (_, message) = message(bytes)?;
+        let schema = message.header_as_schema().ok_or_else(|| damaged(&"a message that is no schema"))?;
         Ok(SchemaRef::new(try_fb_to_schema(schema).map_err(|cause| damaged(&cause))?))
     })
 }
@@ -98,23 +98,21 @@ impl BatchDecoder {
     /// alignment allows it.
     pub(super) fn decode(&self, bytes: &Buffer) -> Result<RecordBatch, Error> {
         guarded(|| {
-            let mut decoder = FileDecoder::new(self.schema.clone(), MetadataVersion::V5);
+            let mut dictionaries = HashMap::new();
             let mut rest = bytes.clone();
             loop {
-                let message = message(&rest)?;
-                let whole = rest.slice_with_length(0, message.metadata + message.body);
-                let block = Block::new(0, message.metadata as i32, message.body as i64);
-                match message.header {
-                    MessageHeader::DictionaryBatch => {
-                        decoder.read_dictionary(&block, &whole).map_err(|cause| damaged(&cause))?;
-                    }
-                    MessageHeader::RecordBatch => {
-                        let batch = decoder.read_record_batch(&block, &whole).map_err(|cause| damaged(&cause))?;
-                        return batch.ok_or_else(|| damaged(&"a message without rows"));
-                    }
-                    other => return Err(damaged(&format_args!("a message of kind {other:?}"))),
+                let (extent, message) = message(&rest)?;
+                let (body, version) = (rest.slice_with_length(extent.metadata, extent.body), message.version());
+                if let Some(rows) = message.header_as_record_batch() {
+                    let schema = self.schema.clone();
+                    return read_record_batch(&body, rows, schema, &dictionaries, None, &version)
+                        .map_err(|cause| damaged(&cause));
                 }
-                rest = rest.slice(message.metadata + message.body);
+                let found = message.header_as_dictionary_batch();
+                let dictionary = found.ok_or_else(|| damaged(&"a message of another kind"))?;
+                read_dictionary(&body, dictionary, &self.schema, &mut dictionaries, &version)
+                    .map_err(|cause| damaged(&cause))?;
+                rest = rest.slice(extent.metadata + extent.body);
             }
         })
     }
@@ -122,14 +120,13 @@ impl BatchDecoder {
 
 /// Where the parts of a message end.
 struct Extent {
-    header: MessageHeader,
     /// Prefix and metadata.
     metadata: usize,
     body: usize,
 }
 
-/// Measures the message that `bytes` begin with: all of it is there.
-fn message(bytes: &[u8]) -> Result<Extent, Error> {
+/// The message that `bytes` begin with, all of which is there.
+fn message(bytes: &[u8]) -> Result<(Extent, Message<'_>), Error> {
     let short = || damaged(&"a message that ends too early");
     let (prefix, rest) = bytes.split_at_checked(PREFIX).ok_or_else(short)?;
     let (continuation, length) = prefix.split_at(4);
@@ -140,9 +137,7 @@ fn message(bytes: &[u8]) -> Result<Extent, Error> {
     let (metadata, body) = rest.split_at(length);
     let message = root_as_message(metadata).map_err(|cause| damaged(&cause))?;
     match usize::try_from(message.bodyLength()) {
-        Ok(length) if length <= body.len() => {
-            Ok(Extent { header: message.header_type(), metadata: PREFIX + metadata.len(), body: length })
-        }
+        Ok(length) if length <= body.len() => Ok((Extent { metadata: PREFIX + metadata.len(), body: length }, message)),
         _ => Err(short()),
     }
 }

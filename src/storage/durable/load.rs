@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
@@ -16,6 +16,9 @@ use super::ipc::{self, BatchDecoder};
 use super::replay::Replay;
 use crate::stm::Error;
 use crate::storage::StoredValue;
+
+/// Keys are decoded in groups of so many.
+const GROUP: usize = 256;
 
 /// What the log does to the keys that it names.
 pub(super) struct Overlay {
@@ -94,14 +97,40 @@ impl Overlay {
         Ok(read.bytes)
     }
 
-    /// Passes on the keys that the checkpoint does not have.
+    /// Passes on the keys that the checkpoint does not have. Other threads decode them.
     pub(super) fn visit_rest(self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error> {
-        for (key, entry) in self.keys {
-            if let Some(stored) = value(key, entry, Vec::new())? {
-                visit(stored)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.keys.len() / GROUP + 1);
+        let keys = Mutex::new(self.keys.into_iter());
+        let next_group = || -> Vec<(Vec<u8>, Entry)> {
+            keys.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(GROUP).collect()
+        };
+        std::thread::scope(|scope| {
+            let (decoded, groups) = mpsc::sync_channel(threads);
+            for _ in 0..threads {
+                let decoded = decoded.clone();
+                let decode = move || {
+                    loop {
+                        let group = next_group();
+                        if group.is_empty() {
+                            return;
+                        }
+                        let values = group.into_iter().filter_map(|(key, entry)| value(key, entry, vec![]).transpose());
+                        let values = values.collect::<Result<Vec<_>, Error>>();
+                        if decoded.send(values).is_err() {
+                            return;
+                        }
+                    }
+                };
+                let thread = std::thread::Builder::new().name("khonsu decoder".into());
+                let failed = |cause| Error::Storage(format!("decoding: no thread for it: {cause}"));
+                thread.spawn_scoped(scope, decode).map_err(failed)?;
             }
-        }
-        Ok(())
+            drop(decoded);
+            for group in groups {
+                group?.into_iter().try_for_each(&mut *visit)?;
+            }
+            Ok(())
+        })
     }
 }
 

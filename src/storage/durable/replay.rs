@@ -5,6 +5,7 @@
 //! frame of the next segment.
 
 use std::path::Path;
+use std::sync::mpsc;
 
 use arrow_schema::SchemaRef;
 
@@ -30,8 +31,10 @@ pub(super) struct Replayed {
     full: Vec<FullSegment>,
     last: Option<Begun>,
     version: u64,
-    /// Segments that have nothing that is needed.
-    superfluous: Vec<u64>,
+    /// Segments behind the last one, which have no frame.
+    unused: Vec<u64>,
+    /// Segments before a gap in the numbers.
+    covered: Vec<u64>,
 }
 
 /// A segment with frames.
@@ -54,46 +57,37 @@ pub(super) fn replay(
     // Segments before a gap were being removed, as the checkpoint has all that is in them; that is checked below.
     let gap = numbers.windows(2).rposition(|pair| pair[0] + 1 != pair[1]).map_or(0, |before| before + 1);
     let (covered, numbers) = numbers.split_at(gap);
-    let mut log = Replayed { full: Vec::new(), last: None, version: 0, superfluous: covered.to_vec() };
-    let mut data = Vec::new();
-    let mut unused = Vec::new();
-    for &number in numbers {
-        let segment = Segment::read(folder, number, &mut data)?;
-        replay.progress(data.len() as u64);
-        let start = frame::read(&data[segment::HEADER..], segment.salt);
-        let Some(Frame { kind: Kind::Start, body, .. }) = start else {
-            let begin = segment::HEADER;
-            if start.is_some() || frame::vouched(&data, begin, begin as u64, segment.salt) {
-                return Err(segment.corruption(begin, "no valid first frame"));
+    std::thread::scope(|scope| {
+        // The next segment is read while this one is understood. Buffers go back and forth.
+        let (read, segments) = mpsc::sync_channel(1);
+        let (used, buffers) = mpsc::channel();
+        let reader = move || {
+            for &number in numbers {
+                let mut data = buffers.try_recv().unwrap_or_default();
+                let segment = Segment::read(folder, number, &mut data);
+                if read.send(segment.map(|segment| (segment, data))).is_err() {
+                    return;
+                }
             }
-            unused.push(number);
-            continue;
         };
-        let here = |what| Err(segment.corruption(segment::HEADER, what));
-        let Some((previous_end, version)) = log::read_start(body) else { return here("a first frame without sense") };
-        if !unused.is_empty() {
-            return here("the segment before has no frame");
+        let thread = std::thread::Builder::new().name("khonsu reader".into());
+        let failed = |cause| Error::Storage(format!("reading {}: no thread for it: {cause}", folder.display()));
+        thread.spawn_scoped(scope, reader).map_err(failed)?;
+        let mut log =
+            Replayed { full: Vec::new(), last: None, version: 0, unused: Vec::new(), covered: covered.to_vec() };
+        for segment in segments {
+            let (segment, data) = segment?;
+            replay.progress(data.len() as u64);
+            log.take(segment, &data, segment_bytes, checkpoint, replay)?;
+            // The reader may be done.
+            let _ = used.send(data);
         }
-        match log.last.take() {
-            None if version > checkpoint => return here("the log before this segment is missing"),
-            None => {}
-            Some(last) if last.end != previous_end || log.version > version => {
-                return Err(last.segment.corruption(last.end as usize, "no valid frame, but later ones"));
-            }
-            Some(last) => {
-                log.full.push(FullSegment { number: last.segment.number, version: log.version, bytes: last.end })
-            }
+        if log.last.is_none() && checkpoint == 0 && log.unused.first().is_some_and(|&first| first != 1) {
+            return Err(Error::Corruption(format!("{}: the beginning of the log is missing", folder.display())));
         }
-        // More than that of the last frame, where the log went on from a checkpoint that has what it had lost.
-        log.version = version;
-        log.last = Some(read_frames(segment, &data, segment_bytes, &mut log.version, replay)?);
-    }
-    if log.last.is_none() && checkpoint == 0 && unused.first().is_some_and(|&first| first != 1) {
-        return Err(Error::Corruption(format!("{}: the beginning of the log is missing", folder.display())));
-    }
-    log.superfluous.extend(unused);
-    log.version = log.version.max(checkpoint);
-    Ok(log)
+        log.version = log.version.max(checkpoint);
+        Ok(log)
+    })
 }
 
 /// Reads the frames of a segment.
@@ -138,6 +132,45 @@ fn read_frames(
 }
 
 impl Replayed {
+    /// Goes on with the next segment.
+    fn take(
+        &mut self,
+        segment: Segment,
+        data: &[u8],
+        segment_bytes: u64,
+        checkpoint: u64,
+        replay: &mut dyn Replay,
+    ) -> Result<(), Error> {
+        let begin = segment::HEADER;
+        let here = |what| Err(segment.corruption(begin, what));
+        let start = frame::read(&data[begin..], segment.salt);
+        let Some(Frame { kind: Kind::Start, body, .. }) = start else {
+            if start.is_some() || frame::vouched(data, begin, begin as u64, segment.salt) {
+                return here("no valid first frame");
+            }
+            self.unused.push(segment.number);
+            return Ok(());
+        };
+        let Some((previous_end, version)) = log::read_start(body) else { return here("a first frame without sense") };
+        if !self.unused.is_empty() {
+            return here("the segment before has no frame");
+        }
+        match self.last.take() {
+            None if version > checkpoint => return here("the log before this segment is missing"),
+            None => {}
+            Some(last) if last.end != previous_end || self.version > version => {
+                return Err(last.segment.corruption(last.end as usize, "no valid frame, but later ones"));
+            }
+            Some(last) => {
+                self.full.push(FullSegment { number: last.segment.number, version: self.version, bytes: last.end });
+            }
+        }
+        // More than that of the last frame, where the log went on from a checkpoint that has what it had lost.
+        self.version = version;
+        self.last = Some(read_frames(segment, data, segment_bytes, &mut self.version, replay)?);
+        Ok(())
+    }
+
     /// The newest version that is stored.
     pub(super) fn version(&self) -> u64 {
         self.version
@@ -146,7 +179,7 @@ impl Replayed {
     /// Removes what a crash left, and puts the rest on the disk, so that the log can go on.
     pub(super) fn finish(self, folder: &Path, segment_bytes: u64) -> Result<End, Error> {
         let superfluous: Vec<_> =
-            self.superfluous.into_iter().map(|number| format::segment_path(folder, number)).collect();
+            self.covered.into_iter().chain(self.unused).map(|number| format::segment_path(folder, number)).collect();
         log::remove(folder, &superfluous)?;
         let last = match self.last {
             Some(Begun { segment, end, schemas, clean }) => {
