@@ -170,8 +170,14 @@ struct Round {
     duration = microseconds(1000 + random() % 120000);
     const auto ends = random() % 100;
     end = ends < 15 ? kInOpen : ends < 60 ? kRunning : ends < 75 ? kInCheckpoint : ends < 90 ? kInClose : kClosed;
-    if (end == kInCheckpoint && checkpoints.count() == 0) checkpoints = microseconds(5000);
     faults = random() % 4 == 0 ? static_cast<Faults>(1 + random() % 3) : kNoFaults;
+    if (faults == kFullDisk) {
+      // Large groups of commits, of which a part is written.
+      threads = kThreads;
+      sync_delay = microseconds(1000 + random() % 2000);
+      if (random() % 2 == 0) checkpoints = microseconds(0);
+    }
+    if (end == kInCheckpoint && checkpoints.count() == 0) checkpoints = microseconds(5000);
     killed_recoveries = random() % 16 == 0 ? 20 : static_cast<std::uint32_t>(random() % 3);
     check_closes = random() % 2 == 0;
     seed = random();
@@ -210,7 +216,7 @@ class Writer {
   void work() {
     set_up();
     fault_shim_delay(FAULT_SYNC, static_cast<std::uint32_t>(round_.sync_delay.count()));
-    if (round_.faults == kFullDisk) fault_shim_fail(FAULT_WRITE, 1 + round_.seed % 300, UINT64_MAX, ENOSPC, 1);
+    if (round_.faults == kFullDisk) fault_shim_fail(FAULT_WRITE, 1 + round_.seed % 100, UINT64_MAX, ENOSPC, 1);
     if (round_.faults == kBadDisk) {
       fault_shim_fail_some(FAULT_WRITE, 30000, EIO, round_.seed);
       fault_shim_fail_some(FAULT_FILL, 30000, EIO, round_.seed);

@@ -416,14 +416,14 @@ FALLOCATE(fallocate64, off64_t)
 POSIX_FALLOCATE(posix_fallocate, off_t)
 POSIX_FALLOCATE(posix_fallocate64, off64_t)
 
-/* WRITE: from one buffer, of which half may be written. */
+/* WRITE: from one buffer, of which three quarters may be written. */
 #define WRITE(name, parameters, arguments, where)                             \
   ssize_t name parameters {                                                   \
     ssize_t(*function) parameters;                                            \
     NEXT(function, #name);                                                    \
     switch (is_watched_file(file) ? judge(write_call(data, size)) : PASSES) { \
       case FAILS: return -1;                                                  \
-      case PARTIAL: size = (size + 1) / 2; break;                             \
+      case PARTIAL: size -= size / 4; break;                                  \
       case PASSES: break;                                                     \
     }                                                                         \
     ssize_t written = function arguments;                                     \
@@ -434,21 +434,21 @@ WRITE(write, (int file, const void *data, size_t size), (file, data, size), -1)
 WRITE(pwrite, (int file, const void *data, size_t size, off_t at), (file, data, size, at), at)
 WRITE(pwrite64, (int file, const void *data, size_t size, off64_t at), (file, data, size, at), at)
 
-/* WRITEV: from several buffers; half of it is half of them, or half of the only one. */
+/* WRITEV: from several buffers; a part of it is all but the last, or three quarters of the only one. */
 #define WRITEV(name, parameters, arguments, where)                 \
   ssize_t name parameters {                                        \
     ssize_t(*function) parameters;                                 \
     NEXT(function, #name);                                         \
-    struct iovec half;                                             \
+    struct iovec part;                                             \
     switch (is_watched_file(file) ? judge(FAULT_WRITE) : PASSES) { \
       case FAILS: return -1;                                       \
       case PARTIAL:                                                \
         if (count > 1) {                                           \
-          count /= 2;                                              \
+          count--;                                                 \
         } else if (count == 1) {                                   \
-          half = parts[0];                                         \
-          half.iov_len = (half.iov_len + 1) / 2;                   \
-          parts = &half;                                           \
+          part = parts[0];                                         \
+          part.iov_len -= part.iov_len / 4;                        \
+          parts = &part;                                           \
         }                                                          \
         break;                                                     \
       case PASSES: break;                                          \

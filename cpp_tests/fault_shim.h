@@ -28,7 +28,7 @@ enum fault_call {
 void fault_shim_watch(const char *directory);
 
 /* From now on the calls of this kind numbered first (1: the next) to first + count - 1 fail with error. With partial,
- * the first of them is a write that does half of what it was asked for and succeeds. Replaces the plan for this kind.
+ * the first of them is a write that does a part of what it was asked for and succeeds. Replaces the plan for this kind.
  */
 void fault_shim_fail(enum fault_call call, uint64_t first, uint64_t count, int error, int partial);
 

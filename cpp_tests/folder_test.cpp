@@ -162,6 +162,27 @@ void races() {
   CHECK_OK(storage::open(folder));
 }
 
+/// With its last handle a database is closed, even while a checkpoint is made in the background: it can be opened at
+/// once, and has everything.
+void reopens() {
+  const fs::path folder = root / "reopens";
+  Values rows;
+  storage::add_rows(rows, 1, 1 << 20);
+  for (std::int64_t turn = 1; turn <= 4; ++turn) {
+    auto opened = storage::open(folder, khonsu::Durability::none);
+    if (!CHECK_OK(opened)) return;
+    // More than is gathered before a checkpoint, which is 64 MiB.
+    for (int number = 0; number < 9; ++number) {
+      CHECK_OK(opened.value().transact(
+          [&](khonsu::Transaction &transaction) { return transaction.put("big", storage::batch_of_rows(rows)); }));
+    }
+    put(opened.value(), "turn", turn);
+    opened = khonsu::Error(Status::cancelled);
+    auto again = storage::open(folder);
+    CHECK(CHECK_OK(again) && has(again.value(), "turn", turn));
+  }
+}
+
 /// What a crash has left half made goes when the database is opened.
 void leftovers() {
   const fs::path folder = root / "leftovers";
@@ -185,6 +206,7 @@ int main() {
   formats();
   foreign();
   locks();
+  reopens();
   leftovers();
   if (check::failures == 0) fs::remove_all(root);
   return check::finish("folder_test");
