@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -218,14 +219,34 @@ static uint64_t inode_of(int file) {
 
 void fault_shim_record(const char *file) {
   struct stat status;
-  record = fopen(file, "wx");
+  record = fopen(file, "a");
   if (record == NULL || stat(watched, &status) != 0) abort();
-  write_record((struct fault_record){.kind = FAULT_RECORD_ROOT, .inode = (uint64_t)status.st_ino}, NULL, NULL, NULL);
+  if (ftell(record) == 0) {
+    write_record((struct fault_record){.kind = FAULT_RECORD_ROOT, .inode = (uint64_t)status.st_ino}, NULL, NULL, NULL);
+  }
   atomic_store(&records, 1);
 }
 
 void fault_shim_mark(uint64_t number) {
   write_record((struct fault_record){.kind = FAULT_RECORD_MARK, .at = number}, NULL, NULL, NULL);
+}
+
+/* What changes files and what is written down of it is one step for fault_shim_die. A sync changes nothing. */
+static pthread_mutex_t effect_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int begin_effect(void) {
+  int recording = atomic_load(&records);
+  if (recording) pthread_mutex_lock(&effect_lock);
+  return recording;
+}
+
+static void end_effect(int recording) {
+  if (recording) pthread_mutex_unlock(&effect_lock);
+}
+
+void fault_shim_die(void) {
+  begin_effect();
+  kill(getpid(), SIGKILL);
 }
 
 static int is_recorded_file(int file) { return atomic_load(&records) && is_watched_file(file); }
@@ -324,9 +345,11 @@ static void no_record(int watched_call) {
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;  \
     va_end(arguments);                                                            \
     if (is_watched_path(AT_FDCWD, path) && judge(FAULT_OPEN) == FAILS) return -1; \
+    int recording = begin_effect();                                               \
     int created = is_new(AT_FDCWD, path, flags);                                  \
     int file = function(path, flags, mode);                                       \
     record_open(file, created, AT_FDCWD, path, flags);                            \
+    end_effect(recording);                                                        \
     return file;                                                                  \
   }
 OPEN(open)
@@ -341,9 +364,11 @@ OPEN(open64)
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;   \
     va_end(arguments);                                                             \
     if (is_watched_path(directory, path) && judge(FAULT_OPEN) == FAILS) return -1; \
+    int recording = begin_effect();                                                \
     int created = is_new(directory, path, flags);                                  \
     int file = function(directory, path, flags, mode);                             \
     record_open(file, created, directory, path, flags);                            \
+    end_effect(recording);                                                         \
     return file;                                                                   \
   }
 OPENAT(openat)
@@ -381,8 +406,10 @@ SYNC(fdatasync)
     int (*function)(int, offset);                                           \
     NEXT(function, #name);                                                  \
     if (is_watched_file(file) && judge(FAULT_TRUNCATE) == FAILS) return -1; \
+    int recording = begin_effect();                                         \
     int result = function(file, size);                                      \
     record_resize(file, result, size);                                      \
+    end_effect(recording);                                                  \
     return result;                                                          \
   }
 RESIZE(ftruncate, off_t)
@@ -426,8 +453,10 @@ POSIX_FALLOCATE(posix_fallocate64, off64_t)
       case PARTIAL: size -= size / 4; break;                                  \
       case PASSES: break;                                                     \
     }                                                                         \
+    int recording = begin_effect();                                           \
     ssize_t written = function arguments;                                     \
     record_write(file, data, written, where);                                 \
+    end_effect(recording);                                                    \
     return written;                                                           \
   }
 WRITE(write, (int file, const void *data, size_t size), (file, data, size), -1)
@@ -453,8 +482,10 @@ WRITE(pwrite64, (int file, const void *data, size_t size, off64_t at), (file, da
         break;                                                     \
       case PASSES: break;                                          \
     }                                                              \
+    int recording = begin_effect();                                \
     ssize_t written = function arguments;                          \
     record_parts(file, parts, written, where);                     \
+    end_effect(recording);                                         \
     return written;                                                \
   }
 WRITEV(writev, (int file, const struct iovec *parts, int count), (file, parts, count), -1)
@@ -467,8 +498,10 @@ WRITEV(pwritev64, (int file, const struct iovec *parts, int count, off64_t at), 
     int(*function) parameters;                                               \
     NEXT(function, #name);                                                   \
     if (is_watched_path(directory, path) && judge(call) == FAILS) return -1; \
+    int recording = begin_effect();                                          \
     int result = function arguments;                                         \
     record_path(call, result, directory, path, other);                       \
+    end_effect(recording);                                                   \
     return result;                                                           \
   }
 ON_PATH(FAULT_RENAME, rename, AT_FDCWD, to, (const char *path, const char *to), (path, to))

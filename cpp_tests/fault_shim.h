@@ -42,12 +42,16 @@ void fault_shim_delay(enum fault_call call, uint32_t microseconds);
 /* All calls succeed again; counts go on. */
 void fault_shim_pass(void);
 
-/* Writes down in this new file, until the process ends, what the calls do to files and directories below the watched
- * one, as a fault_record each, followed by its path, its other path and its data. Call it after fault_shim_watch. */
+/* Writes down in this file, behind what is there, until the process ends, what the calls do to files and directories
+ * below the watched one, as a fault_record each, followed by its path, its other path and its data. Call it after
+ * fault_shim_watch. */
 void fault_shim_record(const char *file);
 
 /* Writes down that the program has come this far. */
 void fault_shim_mark(uint64_t number);
+
+/* Ends the process by SIGKILL, with everything in the record that was done to files. */
+void fault_shim_die(void);
 
 enum fault_record_kind {
   FAULT_RECORD_ROOT,   /* inode: of the watched directory */

@@ -22,7 +22,7 @@ using khonsu::Durability;
 
 constexpr std::uint64_t kBlock = 512;
 constexpr std::uint32_t kCommits = 160;
-constexpr std::uint32_t kOpens = 4;  // the commits are made by as many openings, one after the other
+constexpr std::uint32_t kTurns = 8;  // of processes that make the commits
 constexpr std::uint32_t kBigRows = 300000;
 
 // ---- the process whose record is taken ----
@@ -51,58 +51,62 @@ void commit(khonsu::Transaction *transaction, storage::State &state, std::uint32
   if (number % 16 == 9) change("big", kBigRows, false);
 }
 
+/// One process of several: opens the database and makes the next commits. It closes the database or, every other time,
+/// is killed, so that the next one has something to recover.
+///
 /// Marks: 2 * n before commit n (from 1) is tried, 2 * n + 1 when all commits up to n are on the disk: when that was
 /// reported, or when n, which is to be synced, was seen by a reader.
-void work(const fs::path &folder, const fs::path &record) {
+void work(const fs::path &folder, const fs::path &record, std::uint32_t turn) {
   fault_shim_watch(folder.c_str());
   fault_shim_record(record.c_str());
   // There is time to see what is not on the disk yet.
   fault_shim_delay(FAULT_SYNC, 300);
-  storage::State state;
-  std::uint32_t number = 0;
-  for (std::uint32_t opening = 0; opening < kOpens; ++opening) {
-    auto opened = storage::open(folder / "database");
-    if (!CHECK_OK(opened)) return;
-    khonsu::Database database = std::move(opened).value();
-    std::atomic<bool> stop{false};
-    std::atomic<std::uint32_t> committed{number};
-    // Checkpoints beside the commits, at any time.
-    std::thread checkpoints([&] {
-      while (!stop) {
-        const std::uint32_t before = committed;
-        if (CHECK_OK(database.checkpoint())) fault_shim_mark(2 * before + 1);
-        std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      }
-    });
-    std::thread reads([&] {
-      std::uint32_t last = 0;
-      while (!stop) {
-        auto transaction = database.begin(std::move(khonsu::TransactionOptions().read_only())).value_or_throw();
-        const auto found = transaction.get_array("number");
-        if (!CHECK_OK(found) || !found.value().has_value()) continue;
-        const auto seen = static_cast<std::uint32_t>(arrow_testing_int64_at(found.value()->get(), 0, 0) - 100);
-        if (seen != last && durability_of(seen) == Durability::synced) fault_shim_mark(2 * (seen + 1) + 1);
-        last = seen;
-      }
-    });
-    for (const std::uint32_t end = number + kCommits / kOpens; number < end; ++number) {
-      const Durability durability = durability_of(number);
-      auto transaction =
-          database.begin(std::move(khonsu::TransactionOptions().durability(durability))).value_or_throw();
-      commit(&transaction, state, number);
-      fault_shim_mark(2 * (number + 1));
-      if (!CHECK_OK(transaction.commit())) break;
-      committed = number + 1;
-      if (durability == Durability::synced) fault_shim_mark(2 * (number + 1) + 1);
-      if (number % 10 == 9 && CHECK_OK(database.sync())) fault_shim_mark(2 * (number + 1) + 1);
+  auto opened = storage::open(folder / "database");
+  if (!CHECK_OK(opened)) return;
+  khonsu::Database database = std::move(opened).value();
+  const auto newest = [&] {
+    auto transaction = database.begin(std::move(khonsu::TransactionOptions().read_only())).value_or_throw();
+    const auto found = read(transaction, "number");
+    return found.has_value() ? static_cast<std::uint32_t>(found->at(0) - 100) + 1 : 0;
+  };
+  // Commits that promised nothing may have gone with the process before: they are made again.
+  std::uint32_t number = newest();
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint32_t> committed{number};
+  // Checkpoints beside the commits, at any time.
+  std::thread checkpoints([&] {
+    while (!stop) {
+      const std::uint32_t before = committed;
+      if (CHECK_OK(database.checkpoint())) fault_shim_mark(2 * before + 1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
-    stop = true;
-    checkpoints.join();
-    reads.join();
-    database = khonsu::Database();
-    // Closing leaves nothing to chance.
-    fault_shim_mark(2 * number + 1);
+  });
+  std::thread reads([&] {
+    std::uint32_t last = 0;
+    while (!stop) {
+      const std::uint32_t seen = newest();
+      if (seen != last && durability_of(seen - 1) == Durability::synced) fault_shim_mark(2 * seen + 1);
+      last = seen;
+    }
+  });
+  storage::State state;
+  for (const std::uint32_t end = kCommits / kTurns * (turn + 1); number < end; ++number) {
+    const Durability durability = durability_of(number);
+    auto transaction = database.begin(std::move(khonsu::TransactionOptions().durability(durability))).value_or_throw();
+    commit(&transaction, state, number);
+    fault_shim_mark(2 * (number + 1));
+    if (!CHECK_OK(transaction.commit())) break;
+    committed = number + 1;
+    if (durability == Durability::synced) fault_shim_mark(2 * (number + 1) + 1);
+    if (number % 10 == 9 && CHECK_OK(database.sync())) fault_shim_mark(2 * (number + 1) + 1);
   }
+  stop = true;
+  checkpoints.join();
+  reads.join();
+  if (turn % 2 == 0 && check::failures == 0) fault_shim_die();
+  database = khonsu::Database();
+  // Closing leaves nothing to chance.
+  fault_shim_mark(2 * number + 1);
 }
 
 // ---- what a disk makes of the record ----
@@ -306,7 +310,12 @@ class Test {
 
   void all(std::uint32_t cuts) {
     fs::create_directory(folder_ / "live");
-    if (!storage::run([&] { work(folder_ / "live", folder_ / "record"); })) return;
+    for (std::uint32_t turn = 0; turn < kTurns; ++turn) {
+      const int status = storage::wait_for(storage::start([&] { work(folder_ / "live", folder_ / "record", turn); }));
+      const bool as_planned = turn % 2 == 0 ? WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL
+                                            : WIFEXITED(status) && WEXITSTATUS(status) == 0;
+      if (!CHECK(as_planned)) return;
+    }
     Disk disk(folder_ / "live", folder_ / "record");
     fs::remove_all(folder_ / "live");
     // Nothing can be said for a test that saw nothing.
