@@ -49,7 +49,7 @@
  * Threads. Each type says its class. "Any number at once": all threads may call at the same time. "Serialized": one
  * thread at a time, and not always the same one. "Immutable": reading needs no care. A call whose object is const may
  * run beside other such calls on that object. Free a handle when no other thread uses it. Begin, read, write and
- * commit take no lock, and never wait for another thread.
+ * commit take no lock, and never wait for another thread; but in a stored database a commit waits for the disk.
  *
  * What khonsu checks. NULL, lengths and numbers out of range, objects in the wrong state, and every Arrow struct as
  * far as it can be seen: released ones, counts of buffers and children, lengths and offsets, null pointers, unknown
@@ -628,10 +628,6 @@ typedef void (*khonsu_storage_destroy_fn)(void *context);
 
 /**
  * A storage of the caller's own, for khonsu_options_set_storage.
- *
- *     khonsu_storage_callbacks callbacks = {.size = sizeof(callbacks), .context = store, .load = load,
- *                                           .apply = apply, .sync = sync, .destroy = destroy};
- *     khonsu_options_set_storage(options, &callbacks, &error);
  *
  * Failures. A callback that returns KHONSU_STATUS_CORRUPTION or KHONSU_STATUS_LOCKED makes the call that it serves fail
  * with that status; every other number but KHONSU_STATUS_OK, one that is no khonsu_status included, with
@@ -1360,9 +1356,6 @@ khonsu_status khonsu_loader_set_version(struct khonsu_loader *loader, uint64_t v
  * Opens a database: that of the path or of the storage in the options, with what is stored there; an empty one in
  * memory where there is neither.
  *
- *     khonsu_options_set_path(options, "accounts.khonsu", &error);
- *     khonsu_db_open(options, &db, &error);
- *
  * @param[in]  options NULL for the defaults; borrowed for the call, and copied, but for a storage of
  *                     khonsu_options_set_storage, which the database takes, also when it fails to open.
  * @param[out] out     Not NULL. The database, owned by the caller: free it with khonsu_db_free. NULL on failure.
@@ -2018,7 +2011,7 @@ khonsu_status khonsu_txn_release(struct khonsu_txn *txn, uint64_t savepoint, str
  * @param[out] error May be NULL. For KHONSU_STATUS_CONFLICT it reports the conflicts.
  * @return
  * - KHONSU_STATUS_OK: committed.
- * - KHONSU_STATUS_INVALID_ARGUMENT: txn is NULL.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn is NULL, or a value is malformed that goes to a storage.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended already, is in use, or belongs to khonsu_db_transact; or it
  *   wrote, and the call comes from a callback of the database's own storage: then it is ended.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.

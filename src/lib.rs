@@ -9,13 +9,14 @@
 //!   transaction that fails leaves nothing behind.
 //! - *Nobody waits.* Begin, read, stage and commit take no lock and do not wait for another thread: a thread that stops
 //!   for ever in the midst of its commit does not stop the others, on any key. What they meet of it they finish or
-//!   undo.
+//!   undo. In a stored database a commit waits for the disk, and for whoever writes to it for all; reads do not.
 //! - *Readers are free.* A transaction declared read-only never fails to commit, and never makes a writer fail that has
 //!   read nothing stale.
 //! - *Memory is bounded by what can be seen.* Versions that no live snapshot can see are reclaimed, also those between
 //!   two snapshots, so a long reader does not make hot keys grow.
 //!
-//! What is *not* promised: the database lives in memory and is gone with its last handle. A write transaction may fail
+//! A database is in memory, or stored: see [`storage::open`]. What is *not* promised: all keys and values are in memory
+//! in both cases. A write transaction may fail
 //! with a conflict and must then be rerun, which [`stm::TransactionManager::transact`] does.
 //!
 //! # Example

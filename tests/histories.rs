@@ -55,7 +55,7 @@ fn fail(profile: Profile, seed: u64, plan: &Plan, history: History) -> ! {
             runner::run(&shrink::shrink_plan(plan, fails), profile)
         }
         // It might not fail again.
-        Run::Raced => shrink::shrink_history(&history, |history| phenomena(&forbidden(profile, history))),
+        Run::Raced | Run::Logged => shrink::shrink_history(&history, |history| phenomena(&forbidden(profile, history))),
     };
     let anomalies: Vec<String> = forbidden(profile, &history).iter().map(ToString::to_string).collect();
     panic!(
@@ -92,7 +92,7 @@ fn explore(profile: Profile, least: u64, time: Duration) -> Tally {
     let started = Instant::now();
     let mut tally = Tally::default();
     for seed in 0.. {
-        let runs = if profile.run == Run::Raced { RACES } else { 1 };
+        let runs = if profile.run == Run::Interleaved { 1 } else { RACES };
         (0..runs).for_each(|_| tally.count(&check(profile, seed)));
         if tally.histories >= least && started.elapsed() >= time {
             break;
@@ -162,6 +162,15 @@ fn raced_histories_at_serializable() {
 #[test]
 fn raced_histories_of_mixed_levels() {
     raced(None);
+}
+
+#[test]
+fn histories_over_a_log() {
+    for level in [Some(ReadCommitted), Some(RepeatableRead), Some(Serializable), None] {
+        for (content, milliseconds) in [(Content::Everything, 1500), (Content::Lists, 500)] {
+            explore(Profile { content, level, run: Run::Logged }, 50, Duration::from_millis(milliseconds));
+        }
+    }
 }
 
 #[test]
@@ -263,7 +272,7 @@ fn number(name: &str) -> Option<u64> {
 fn replay() {
     let seed = number("KHONSU_SEED").expect("KHONSU_SEED");
     let profile: Profile = variable("KHONSU_PROFILE").expect("KHONSU_PROFILE").parse().expect("KHONSU_PROFILE");
-    let runs = if profile.run == Run::Raced { REPLAYED_RACES } else { 1 };
+    let runs = if profile.run == Run::Interleaved { 1 } else { REPLAYED_RACES };
     for _ in 1..runs {
         check(profile, seed);
     }

@@ -182,9 +182,6 @@ pub type khonsu_transact_fn = Option<unsafe extern "C" fn(txn: *mut khonsu_txn, 
 /// Opens a database: that of the path or of the storage in the options, with what is stored there; an empty one in
 /// memory where there is neither.
 ///
-///     khonsu_options_set_path(options, "accounts.khonsu", &error);
-///     khonsu_db_open(options, &db, &error);
-///
 /// @param[in]  options NULL for the defaults; borrowed for the call, and copied, but for a storage of
 ///                     khonsu_options_set_storage, which the database takes, also when it fails to open.
 /// @param[out] out     Not NULL. The database, owned by the caller: free it with khonsu_db_free. NULL on failure.

@@ -126,10 +126,6 @@ pub type khonsu_storage_destroy_fn = Option<unsafe extern "C" fn(context: *mut c
 
 /// A storage of the caller's own, for khonsu_options_set_storage.
 ///
-///     khonsu_storage_callbacks callbacks = {.size = sizeof(callbacks), .context = store, .load = load,
-///                                           .apply = apply, .sync = sync, .destroy = destroy};
-///     khonsu_options_set_storage(options, &callbacks, &error);
-///
 /// Failures. A callback that returns KHONSU_STATUS_CORRUPTION or KHONSU_STATUS_LOCKED makes the call that it serves fail
 /// with that status; every other number but KHONSU_STATUS_OK, one that is no khonsu_status included, with
 /// KHONSU_STATUS_STORAGE. The message becomes part of the khonsu_error.

@@ -816,7 +816,7 @@ pub unsafe extern "C" fn khonsu_txn_release(
 /// @param[out] error May be NULL. For KHONSU_STATUS_CONFLICT it reports the conflicts.
 /// @return
 /// - KHONSU_STATUS_OK: committed.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: txn is NULL.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: txn is NULL, or a value is malformed that goes to a storage.
 /// - KHONSU_STATUS_INVALID_STATE: the transaction has ended already, is in use, or belongs to khonsu_db_transact; or it
 ///   wrote, and the call comes from a callback of the database's own storage: then it is ended.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.

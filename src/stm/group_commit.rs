@@ -117,11 +117,18 @@ impl<C: Chunk> GroupCommit<C> {
         }
         group.into_iter().for_each(Member::commit);
         if let Some(failure) = failure {
-            // Pairs with the fence in `Installation::new`: who is not found here finds what has failed, and does not
-            // build on it.
-            fence(Ordering::SeqCst);
-            tracker.abort_installing();
-            fail_dependents(&mut tracker.certified_up_to(u64::MAX), &failure, tracker);
+            // Until nobody is found any more: each that fails may have been built on before it did.
+            loop {
+                // Pairs with the fence in `Installation::new`: who is not found behind it finds what has failed.
+                fence(Ordering::SeqCst);
+                tracker.abort_installing();
+                let mut others = tracker.certified_up_to(u64::MAX);
+                let found = others.len();
+                fail_dependents(&mut others, &failure, tracker);
+                if others.len() == found {
+                    break;
+                }
+            }
         }
         clock.show(limit);
     }

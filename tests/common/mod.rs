@@ -4,6 +4,7 @@
 pub mod counted;
 pub mod kept;
 mod random;
+pub mod slow_log;
 
 use std::sync::Arc;
 

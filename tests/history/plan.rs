@@ -34,6 +34,8 @@ pub enum Run {
     Interleaved,
     /// Each session has a thread.
     Raced,
+    /// The same, and the commits go through a log, which refuses some.
+    Logged,
 }
 
 #[derive(Debug, Clone)]
@@ -110,11 +112,11 @@ struct Generator {
 impl Plan {
     pub fn random(profile: Profile, seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let sessions = 2 + random.below(if profile.run == Run::Raced { 3 } else { 4 }) as usize;
+        let sessions = 2 + random.below(if profile.run != Run::Interleaved { 3 } else { 4 }) as usize;
         let mut transactions = match (profile.run, random.below(16)) {
             (_, 0) => 40,
             (Run::Interleaved, _) => 3 + random.below(9),
-            (Run::Raced, _) => 8 + random.below(17),
+            (Run::Raced | Run::Logged, _) => 8 + random.below(17),
         };
         let shares = match profile.content {
             Content::Everything => SHARES[random.below(4) as usize],
@@ -188,7 +190,7 @@ impl Generator {
 
     /// Where threads run, it cannot be told whether a read committed transaction has ignored a conflict.
     fn resolution(&mut self, level: IsolationLevel) -> ConflictResolution {
-        let untold = self.profile.run == Run::Raced && level == IsolationLevel::ReadCommitted;
+        let untold = self.profile.run != Run::Interleaved && level == IsolationLevel::ReadCommitted;
         match RESOLUTIONS[self.random.below(4) as usize] {
             _ if self.profile.content == Content::Registers => ConflictResolution::Fail,
             ConflictResolution::Ignore if untold => ConflictResolution::Replace,
@@ -295,7 +297,7 @@ impl Profile {
         let mut all = Vec::new();
         for content in [Content::Everything, Content::Lists, Content::Registers] {
             for level in LEVELS.map(Some).into_iter().chain([None]) {
-                all.extend([Run::Interleaved, Run::Raced].map(|run| Profile { content, level, run }));
+                all.extend([Run::Interleaved, Run::Raced, Run::Logged].map(|run| Profile { content, level, run }));
             }
         }
         all

@@ -11,20 +11,29 @@ use khonsu::stm::{
 
 use super::data::{Event, History, Key, Outcome, Row, Span, Step, Transaction};
 use super::plan::{Action, Content, Plan, Profile, Run};
+use crate::common::slow_log::SlowLog;
 use crate::common::{Numbers, flat, numbers, read_only};
+
+/// One commit in so many is refused by the log.
+const REFUSED: u64 = 9;
 
 type Database = TransactionManager<Numbers>;
 
 /// Runs a plan in the way that its profile says.
 pub fn run(plan: &Plan, profile: Profile) -> History {
+    let options = Options { conflict_resolution: plan.resolution, ..Options::default() };
     let recorder = Recorder {
-        database: Database::new(Options { conflict_resolution: plan.resolution, ..Options::default() }),
+        database: match profile.run {
+            Run::Interleaved | Run::Raced => Database::new(options),
+            Run::Logged => Database::restore(options).open(0, Box::new(SlowLog::new(REFUSED))),
+        },
+        is_logged: profile.run == Run::Logged,
         ticks: AtomicU64::new(1),
     };
     let mut transactions = recorder.fill(plan, profile.content);
     transactions.extend(match profile.run {
         Run::Interleaved => recorder.interleave(plan),
-        Run::Raced => recorder.race(plan),
+        Run::Raced | Run::Logged => recorder.race(plan),
     });
     transactions.extend(recorder.look(plan, profile.content));
     transactions.sort_by_key(|transaction| transaction.began);
@@ -33,6 +42,7 @@ pub fn run(plan: &Plan, profile: Profile) -> History {
 
 struct Recorder {
     database: Database,
+    is_logged: bool,
     ticks: AtomicU64,
 }
 
@@ -212,6 +222,8 @@ impl<'r> Session<'r> {
                     let kinds = conflicts.into_iter().map(|conflict| conflict.kind).collect();
                     Outcome::Conflict { kinds, newest: self.recorder.newest() }
                 }
+                // The log has refused it, and nothing of it is there.
+                Err(Error::Storage(_)) if self.recorder.is_logged => Outcome::RolledBack,
                 Err(error) => panic!("commit: {error}"),
             };
         } else {

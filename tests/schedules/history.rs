@@ -5,6 +5,8 @@
 //! - *Serializability.* There is an order of the committed transactions, which respects real time, in which one after
 //!   the other they read what they have read and leave what is left. All orders are tried.
 //! - *Versions.* Commit versions are drawn once, and agree with real time.
+//! - *Log*, where there is one: it has the committed transactions in the order of their versions and no others, and what
+//!   it says is what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -15,6 +17,8 @@ use khonsu::stm::{
     TransactionOptions, Value,
 };
 use shuttle::thread;
+
+use crate::log::{Entry, Log, REFUSED};
 
 /// A chunk that knows whether it is still there.
 pub struct Number {
@@ -29,7 +33,7 @@ impl Number {
         Number { alive: ALIVE, number }
     }
 
-    fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         assert_eq!(self.alive, ALIVE, "it was freed");
         self.number
     }
@@ -62,7 +66,7 @@ impl Chunk for Number {
 }
 
 /// Keys and the rows of their values.
-type State = BTreeMap<String, Vec<u64>>;
+pub type State = BTreeMap<String, Vec<u64>>;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -92,6 +96,7 @@ struct Record {
 /// A database, and what was done to it.
 pub struct History {
     pub database: TransactionManager<Number>,
+    log: Option<Log>,
     records: Mutex<Vec<Record>>,
     time: Mutex<u64>,
 }
@@ -127,11 +132,18 @@ fn rows(value: &Value<Number>) -> Vec<u64> {
 impl History {
     /// A history that begins with these keys, each a value of one row.
     pub fn new(keys: &[(&str, u64)]) -> Self {
-        let history = History {
-            database: TransactionManager::new(Options::default()),
-            records: Mutex::new(Vec::new()),
-            time: Mutex::new(0),
-        };
+        History::over(TransactionManager::new(Options::default()), None, keys)
+    }
+
+    /// The same over a log, which refuses the first so many commits that write the key "fails".
+    pub fn logged(keys: &[(&str, u64)], failures: u64) -> Self {
+        let log = Log::new(failures);
+        let database = TransactionManager::restore(Options::default()).open(0, Box::new(log.clone()));
+        History::over(database, Some(log), keys)
+    }
+
+    fn over(database: TransactionManager<Number>, log: Option<Log>, keys: &[(&str, u64)]) -> Self {
+        let history = History { database, log, records: Mutex::new(Vec::new()), time: Mutex::new(0) };
         if !keys.is_empty() {
             let mut first = history.begin("first", &serializable());
             keys.iter().for_each(|(key, number)| first.put(key, *number));
@@ -185,7 +197,8 @@ impl History {
             last.scan("", "~");
         });
         let records = self.records.into_inner().expect("no panic while it was locked");
-        let verdict = Judge::new(&records).judge();
+        let judge = Judge::new(&records);
+        let verdict = judge.judge().and_then(|()| self.log.map_or(Ok(()), |log| judge.check_log(&log.entries())));
         if let Err(wrong) = verdict {
             let mut text = String::new();
             records.iter().for_each(|record| text += &format!("{record:?}\n"));
@@ -249,6 +262,7 @@ impl Session<'_> {
         match self.transaction.commit() {
             Ok(version) => self.record.version = Some(version),
             Err(Error::Conflict(_)) => {}
+            Err(Error::Storage(text)) if text == REFUSED => {}
             Err(error) => panic!("{error}"),
         }
         self.record.ended = self.history.now();
@@ -296,6 +310,22 @@ impl<'r> Judge<'r> {
             return Err("no serial order explains it".to_owned());
         }
         Ok(())
+    }
+
+    fn check_log(&self, entries: &[Entry]) -> Result<(), String> {
+        let wrote = (0..self.committed.len()).filter(|number| self.wrote(*number));
+        let committed: Vec<_> = wrote.filter_map(|number| self.committed[number].version).collect();
+        let logged: Vec<_> = entries.iter().map(|entry| entry.version).collect();
+        if logged != committed {
+            return Err(format!("the log has the versions {logged:?}, and committed are {committed:?}"));
+        }
+        let mut state = State::new();
+        entries.iter().for_each(|entry| entry.replay(&mut state));
+        let last = self.records.iter().find(|record| record.name == "last").ok_or("nobody looked at the end")?;
+        match replay(last, &state, true) {
+            Some(_) => Ok(()),
+            None => Err(format!("the log says {state:?}")),
+        }
     }
 
     fn wrote(&self, number: usize) -> bool {

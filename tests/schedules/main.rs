@@ -11,6 +11,8 @@
 mod certification;
 mod explore;
 mod history;
+mod log;
+mod logged;
 mod reclamation;
 mod visibility;
 mod writes;
