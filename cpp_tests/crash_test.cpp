@@ -171,10 +171,11 @@ struct Round {
     const auto ends = random() % 100;
     end = ends < 15 ? kInOpen : ends < 60 ? kRunning : ends < 75 ? kInCheckpoint : ends < 90 ? kInClose : kClosed;
     faults = random() % 4 == 0 ? static_cast<Faults>(1 + random() % 3) : kNoFaults;
-    if (faults == kFullDisk) {
-      // Large groups of commits, of which a part is written.
+    if (faults == kFullDisk || faults == kBadDisk) {
+      // Large groups of commits, of which some or a part are written.
       threads = kThreads;
       sync_delay = microseconds(1000 + random() % 2000);
+      duration += microseconds(30000);
       if (random() % 2 == 0) checkpoints = microseconds(0);
     }
     if (end == kInCheckpoint && checkpoints.count() == 0) checkpoints = microseconds(5000);
@@ -216,10 +217,11 @@ class Writer {
   void work() {
     set_up();
     fault_shim_delay(FAULT_SYNC, static_cast<std::uint32_t>(round_.sync_delay.count()));
-    if (round_.faults == kFullDisk) fault_shim_fail(FAULT_WRITE, 1 + round_.seed % 100, UINT64_MAX, ENOSPC, 1);
+    if (round_.faults == kFullDisk) fault_shim_fail(FAULT_WRITE, 1 + round_.seed % 16, UINT64_MAX, ENOSPC, 1);
     if (round_.faults == kBadDisk) {
-      fault_shim_fail_some(FAULT_WRITE, 30000, EIO, round_.seed);
-      fault_shim_fail_some(FAULT_FILL, 30000, EIO, round_.seed);
+      const std::uint32_t per_million = round_.seed % 2 == 0 ? 30000 : 300000;
+      fault_shim_fail_some(FAULT_WRITE, per_million, EIO, round_.seed);
+      fault_shim_fail_some(FAULT_FILL, per_million, EIO, round_.seed);
     }
     if (round_.faults == kFailingSync) fault_shim_fail(FAULT_SYNC, 1 + round_.seed % 40, 1, EIO, 0);
     journal_.phase = Phase::running;
