@@ -270,10 +270,12 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 (Operation::Delete, None) => (None, false, 0),
                 (operation, Some(conflict)) => match (write.resolution, operation) {
                     (Some(ConflictResolution::Ignore), _) => {
-                        return Ok(match base.map(|(version, _)| version.state(self.guard)) {
-                            Some(State::Certified(number)) => Installed::IgnoredFor(number),
-                            _ => Installed::Ignored,
-                        });
+                        match base.map(|(version, _)| version.state(self.guard)) {
+                            Some(State::Certified(number)) => return Ok(Installed::IgnoredFor(number)),
+                            // It has failed in the log meanwhile: look again.
+                            Some(State::Aborted) => continue,
+                            _ => return Ok(Installed::Ignored),
+                        }
                     }
                     (Some(ConflictResolution::Replace), Operation::Put(value)) => {
                         (Some(value.clone()), false, value.bytes())

@@ -56,7 +56,12 @@ impl<C: Chunk> GroupCommit<C> {
         while tracker.clock().now() < version {
             led = match *led {
                 true => self.visible.wait(led).unwrap_or_else(PoisonError::into_inner),
-                false => self.lead(led, || self.log_certified(tracker)).0,
+                false => {
+                    let leading = self.lead(led);
+                    self.log_certified(tracker);
+                    drop(leading);
+                    self.lock()
+                }
             };
         }
     }
@@ -67,25 +72,18 @@ impl<C: Chunk> GroupCommit<C> {
         while *led {
             led = self.visible.wait(led).unwrap_or_else(PoisonError::into_inner);
         }
-        let lead = || {
-            self.log_certified(tracker);
-            guarded(|| self.log.sync()).unwrap_or_else(Err)
-        };
-        self.lead(led, lead).1
+        let _leading = self.lead(led);
+        self.log_certified(tracker);
+        guarded(|| self.log.sync()).unwrap_or_else(Err)
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {
         self.led.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lead<'l, T>(&'l self, mut led: MutexGuard<'l, bool>, work: impl FnOnce() -> T) -> (MutexGuard<'l, bool>, T) {
+    fn lead(&self, mut led: MutexGuard<'_, bool>) -> Leading<'_, C> {
         *led = true;
-        drop(led);
-        let outcome = work();
-        let mut led = self.lock();
-        *led = false;
-        self.visible.notify_all();
-        (led, outcome)
+        Leading(self)
     }
 
     /// Takes all that are certified to the log, decides them, and makes visible what there was when it began.
@@ -146,6 +144,16 @@ impl<C: Chunk> GroupCommit<C> {
             return Ok(());
         }
         guarded(|| self.log.append(&commits, durability)).unwrap_or_else(|cause| Err(AppendError { written: 0, cause }))
+    }
+}
+
+/// For the time in which somebody leads, also one that unwinds.
+struct Leading<'a, C: Chunk>(&'a GroupCommit<C>);
+
+impl<C: Chunk> Drop for Leading<'_, C> {
+    fn drop(&mut self) {
+        *self.0.lock() = false;
+        self.0.visible.notify_all();
     }
 }
 
