@@ -26,6 +26,7 @@ static void test_version_and_statuses(void) {
       {KHONSU_STATUS_LIMIT_EXCEEDED, 203, "LIMIT_EXCEEDED"},
       {KHONSU_STATUS_STORAGE, 300, "STORAGE"},
       {KHONSU_STATUS_CORRUPTION, 301, "CORRUPTION"},
+      {KHONSU_STATUS_LOCKED, 302, "LOCKED"},
       {KHONSU_STATUS_PANIC, 900, "PANIC"},
   };
   for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
@@ -58,6 +59,14 @@ static void test_numbers(void) {
   CHECK(KHONSU_IPC_COMPRESSION_NONE == 0);
   CHECK(KHONSU_IPC_COMPRESSION_LZ4 == 1);
   CHECK(KHONSU_IPC_COMPRESSION_ZSTD == 2);
+  CHECK(KHONSU_DURABILITY_NONE == 1);
+  CHECK(KHONSU_DURABILITY_BUFFERED == 2);
+  CHECK(KHONSU_DURABILITY_SYNCED == 3);
+  CHECK(KHONSU_MUTATION_KIND_PUT == 1);
+  CHECK(KHONSU_MUTATION_KIND_APPEND == 2);
+  CHECK(KHONSU_MUTATION_KIND_DELETE == 3);
+  CHECK(sizeof(khonsu_mutation) == 24);
+  CHECK(sizeof(khonsu_storage_callbacks) == 64);
   CHECK(sizeof(khonsu_status) == 4);
   CHECK(sizeof(khonsu_conflict) == 64);
   CHECK(sizeof(khonsu_stats) >= 14 * sizeof(uint64_t));
@@ -366,6 +375,127 @@ static void test_ipc(void) {
   CHECK(unlink(path) == 0);
 }
 
+static void count_progress(void *context, uint64_t done_bytes, uint64_t total_bytes) {
+  CHECK(done_bytes <= total_bytes && total_bytes > 0);
+  ++*(int *)context;
+}
+
+/* Opens the database in a folder, at the durability. */
+static khonsu_db *open_folder(const char *path, int32_t durability, int *progress) {
+  khonsu_error *error = NULL;
+  khonsu_options *options = khonsu_options_new();
+  khonsu_db *db = NULL;
+  EXPECT_OK(khonsu_options_set_path(options, path, &error));
+  EXPECT_OK(khonsu_options_set_durability(options, durability, &error));
+  EXPECT_OK(khonsu_options_set_open_progress(options, count_progress, progress, &error));
+  EXPECT_OK(khonsu_db_open(options, &db, &error));
+  khonsu_options_free(options);
+  return db;
+}
+
+static void test_stored_databases(void) {
+  khonsu_error *error = NULL;
+  int progress = 0;
+  char folder[3072], path[4096], copy[4096], exported[4096], command[4096];
+  const char *directory = getenv("TMPDIR");
+  snprintf(folder, sizeof(folder), "%s/khonsu_api_XXXXXX", directory == NULL ? "/tmp" : directory);
+  if (!CHECK(mkdtemp(folder) != NULL)) return;
+  snprintf(path, sizeof(path), "%s/db", folder);
+  snprintf(copy, sizeof(copy), "%s/copy", folder);
+  snprintf(exported, sizeof(exported), "%s/exported", folder);
+
+  khonsu_db *db = open_folder(path, KHONSU_DURABILITY_BUFFERED, &progress);
+  testing_commit_put(db, "a", "1,2");
+  EXPECT_OK(khonsu_db_checkpoint(db, &error));
+  khonsu_txn_options *options = khonsu_txn_options_new();
+  EXPECT_OK(khonsu_txn_options_set_durability(options, KHONSU_DURABILITY_NONE, &error));
+  khonsu_txn *txn = NULL;
+  EXPECT_OK(khonsu_db_begin(db, options, &txn, &error));
+  EXPECT_OK(testing_append(txn, "a", "3", &error));
+  EXPECT_OK(testing_put(txn, "b", "4", &error));
+  EXPECT_OK(khonsu_txn_commit(txn, &error));
+  khonsu_txn_free(txn);
+  khonsu_txn_options_free(options);
+  EXPECT_OK(khonsu_db_sync(db, &error));
+  EXPECT_OK(khonsu_db_backup(db, copy, &error));
+  EXPECT_OK(khonsu_db_export(db, exported, &error));
+  khonsu_db_free(db);
+
+  progress = 0;
+  db = open_folder(path, KHONSU_DURABILITY_SYNCED, &progress);
+  CHECK(progress > 0);
+  CHECK_COMMITTED(db, "a", "1,2,3");
+  CHECK_COMMITTED(db, "b", "4");
+  khonsu_db_free(db);
+  db = open_folder(copy, KHONSU_DURABILITY_SYNCED, &progress);
+  CHECK_COMMITTED(db, "a", "1,2,3");
+  khonsu_db_free(db);
+  db = testing_open();
+  testing_commit_put(db, "b", "5");
+  EXPECT_OK(khonsu_db_import(db, exported, &error));
+  CHECK_COMMITTED(db, "a", "1,2,3");
+  CHECK_COMMITTED(db, "b", "4");
+  khonsu_db_free(db);
+  snprintf(command, sizeof(command), "rm -r '%s'", folder);
+  CHECK(system(command) == 0);
+}
+
+/* A storage that has one key, and looks at what it gets. */
+static int32_t give_one_key(void *context, khonsu_loader *loader, char *message, size_t message_size) {
+  (void)context, (void)message, (void)message_size;
+  khonsu_error *error = NULL;
+  struct ArrowArray array;
+  struct ArrowSchema schema;
+  testing_batch(&array, &schema, "1");
+  EXPECT_OK(khonsu_loader_put(loader, "a", 1, 7, &array, &schema, &error));
+  testing_batch(&array, &schema, "2");
+  EXPECT_OK(khonsu_loader_append(loader, &array, &schema, &error));
+  EXPECT_OK(khonsu_loader_set_version(loader, 9, &error));
+  return KHONSU_STATUS_OK;
+}
+
+static int32_t take_one_commit(void *context, const khonsu_mutations *mutations, int32_t durability, char *message,
+                               size_t message_size) {
+  (void)message, (void)message_size;
+  khonsu_error *error = NULL;
+  khonsu_mutation mutation;
+  struct ArrowArrayStream chunks;
+  struct ArrowArray chunk;
+  CHECK(durability == KHONSU_DURABILITY_SYNCED);
+  CHECK(khonsu_mutations_version(mutations) == 10 && khonsu_mutations_count(mutations) == 1);
+  EXPECT_OK(khonsu_mutations_get(mutations, 0, &mutation, sizeof(mutation), &error));
+  CHECK(mutation.kind == KHONSU_MUTATION_KIND_PUT && mutation.key_len == 1 && *(const char *)mutation.key == 'b');
+  EXPECT_OK(khonsu_mutations_chunks(mutations, 0, &chunks, &error));
+  CHECK(chunks.get_next(&chunks, &chunk) == 0 && chunk.length == 2);
+  arrow_testing_release_array(&chunk);
+  arrow_testing_release_stream(&chunks);
+  ++*(int *)context;
+  return KHONSU_STATUS_OK;
+}
+
+static int32_t do_nothing(void *context, char *message, size_t message_size) {
+  (void)context, (void)message, (void)message_size;
+  return KHONSU_STATUS_OK;
+}
+
+static void test_storages(void) {
+  khonsu_error *error = NULL;
+  int commits = 0;
+  khonsu_storage_callbacks callbacks = {sizeof(callbacks), &commits, give_one_key, take_one_commit, do_nothing,
+                                        do_nothing,        NULL,     NULL};
+  khonsu_options *options = khonsu_options_new();
+  EXPECT_OK(khonsu_options_set_storage(options, &callbacks, &error));
+  khonsu_db *db = NULL;
+  EXPECT_OK(khonsu_db_open(options, &db, &error));
+  khonsu_options_free(options);
+  CHECK_COMMITTED(db, "a", "1,2");
+  CHECK(testing_commit_put(db, "b", "3,4") == 10);
+  CHECK(commits == 1);
+  EXPECT_OK(khonsu_db_sync(db, &error));
+  EXPECT_OK(khonsu_db_checkpoint(db, &error));
+  khonsu_db_free(db);
+}
+
 int main(void) {
   RUN(test_version_and_statuses);
   RUN(test_numbers);
@@ -375,5 +505,7 @@ int main(void) {
   RUN(test_reads_and_writes);
   RUN(test_cursors);
   RUN(test_ipc);
+  RUN(test_stored_databases);
+  RUN(test_storages);
   return testing_finish("api_test");
 }

@@ -1,8 +1,19 @@
 //! Chunks that can be stored.
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
+use arrow_schema::{Field, Schema, SchemaRef};
 
 use crate::stm::{Chunk, Error};
+
+/// Whether two schemas are the same in all that is stored. arrow-rs takes them for equal, too, when they differ in
+/// whether a dictionary is ordered.
+pub(crate) fn same_schema(one: &SchemaRef, other: &SchemaRef) -> bool {
+    let orders =
+        |schema: &Schema| -> Vec<_> { schema.flattened_fields().into_iter().map(Field::dict_is_ordered).collect() };
+    Arc::ptr_eq(one, other) || (one == other && orders(one) == orders(other))
+}
 
 /// A chunk with a form as arrow-rs arrays, which is the one that storages know.
 pub trait ArrowChunk: Chunk {

@@ -17,6 +17,7 @@ use crate::stm::{Durability, Error};
 
 pub use backup::{backup, export, import};
 pub use chunk::ArrowChunk;
+pub(crate) use chunk::same_schema;
 pub use durable::{DurableOptions, DurableStorage, Prepared, Progress};
 pub use open::{StoredDatabase, open};
 

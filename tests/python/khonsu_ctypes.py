@@ -15,6 +15,8 @@ import pyarrow as pa
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 LIBRARY_PATH = os.environ.get("KHONSU_LIBRARY") or str(REPOSITORY / "target" / "release" / "libkhonsu.so")
 
+BUFFERED = 2
+
 OK = 0
 NOT_FOUND = 1
 CONFLICT = 100
@@ -26,6 +28,7 @@ SCHEMA_MISMATCH = 202
 LIMIT_EXCEEDED = 203
 STORAGE = 300
 CORRUPTION = 301
+LOCKED = 302
 PANIC = 900
 
 READ_COMMITTED, REPEATABLE_READ, SERIALIZABLE = 1, 2, 3
@@ -120,6 +123,7 @@ class StatsRecord(ctypes.Structure):
     _fields_ = [(name, c_uint64) for name in STATS_FIELDS]
 
 
+PROGRESS_FUNCTION = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint64)
 TRANSACT_FUNCTION = ctypes.CFUNCTYPE(c_int32, c_void_p, c_void_p)
 
 _KEY = (c_void_p, c_size_t)
@@ -145,6 +149,10 @@ PROTOTYPES = {
     "khonsu_options_set_max_transaction_bytes": (c_int32, (c_void_p, c_uint64, _ERROR)),
     "khonsu_options_set_max_total_bytes": (c_int32, (c_void_p, c_uint64, _ERROR)),
     "khonsu_options_set_full_validation": (c_int32, (c_void_p, c_int32, _ERROR)),
+    "khonsu_options_set_path": (c_int32, (c_void_p, c_char_p, _ERROR)),
+    "khonsu_options_set_durability": (c_int32, (c_void_p, c_int32, _ERROR)),
+    "khonsu_options_set_open_progress": (c_int32, (c_void_p, PROGRESS_FUNCTION, c_void_p, _ERROR)),
+    "khonsu_options_set_storage": (c_int32, (c_void_p, c_void_p, _ERROR)),
     "khonsu_options_free": (None, (c_void_p,)),
     "khonsu_txn_options_new": (c_void_p, ()),
     "khonsu_txn_options_set_isolation": (c_int32, (c_void_p, c_int32, _ERROR)),
@@ -154,6 +162,7 @@ PROTOTYPES = {
     "khonsu_txn_options_set_max_attempts": (c_int32, (c_void_p, c_uint32, _ERROR)),
     "khonsu_txn_options_set_timeout_ms": (c_int32, (c_void_p, c_uint64, _ERROR)),
     "khonsu_txn_options_set_backoff_us": (c_int32, (c_void_p, c_uint64, c_uint64, _ERROR)),
+    "khonsu_txn_options_set_durability": (c_int32, (c_void_p, c_int32, _ERROR)),
     "khonsu_txn_options_free": (None, (c_void_p,)),
     "khonsu_db_open": (c_int32, (c_void_p, _HANDLE_OUT, _ERROR)),
     "khonsu_db_begin": (c_int32, (c_void_p, c_void_p, _HANDLE_OUT, _ERROR)),
@@ -163,6 +172,10 @@ PROTOTYPES = {
     ),
     "khonsu_db_stats": (c_int32, (c_void_p, POINTER(StatsRecord), c_size_t, _ERROR)),
     "khonsu_db_sync": (c_int32, (c_void_p, _ERROR)),
+    "khonsu_db_checkpoint": (c_int32, (c_void_p, _ERROR)),
+    "khonsu_db_backup": (c_int32, (c_void_p, c_char_p, _ERROR)),
+    "khonsu_db_export": (c_int32, (c_void_p, c_char_p, _ERROR)),
+    "khonsu_db_import": (c_int32, (c_void_p, c_char_p, _ERROR)),
     "khonsu_db_free": (None, (c_void_p,)),
     "khonsu_txn_get": (c_int32, (c_void_p, *_KEY, _ARRAY, _SCHEMA, _ERROR)),
     "khonsu_txn_get_with_schema": (c_int32, (c_void_p, *_KEY, c_void_p, _ARRAY, _ERROR)),
@@ -193,6 +206,13 @@ PROTOTYPES = {
     "khonsu_schema_export": (c_int32, (c_void_p, _SCHEMA, _ERROR)),
     "khonsu_schema_free": (None, (c_void_p,)),
     "khonsu_ipc_open_stream": (c_int32, (c_char_p, _ARROW_STREAM, _ERROR)),
+    "khonsu_mutations_version": (c_uint64, (c_void_p,)),
+    "khonsu_mutations_count": (c_size_t, (c_void_p,)),
+    "khonsu_mutations_get": (c_int32, (c_void_p, c_size_t, c_void_p, c_size_t, _ERROR)),
+    "khonsu_mutations_chunks": (c_int32, (c_void_p, c_size_t, _ARROW_STREAM, _ERROR)),
+    "khonsu_loader_put": (c_int32, (c_void_p, *_KEY, c_uint64, _ARRAY, _SCHEMA, _ERROR)),
+    "khonsu_loader_append": (c_int32, (c_void_p, _ARRAY, _SCHEMA, _ERROR)),
+    "khonsu_loader_set_version": (c_int32, (c_void_p, c_uint64, _ERROR)),
     "khonsu_ipc_write_stream": (c_int32, (c_char_p, _ARROW_STREAM, c_int32, c_int32, _ERROR)),
 }
 
@@ -405,6 +425,18 @@ class Database(_Handle):
 
     def sync(self):
         call("khonsu_db_sync", self.handle)
+
+    def checkpoint(self):
+        call("khonsu_db_checkpoint", self.handle)
+
+    def backup(self, path):
+        call("khonsu_db_backup", self.handle, os.fsencode(path))
+
+    def export_to(self, path):
+        call("khonsu_db_export", self.handle, os.fsencode(path))
+
+    def import_from(self, path):
+        call("khonsu_db_import", self.handle, os.fsencode(path))
 
 
 def _bound(key):

@@ -3,9 +3,8 @@
 use super::batch::Batch;
 use super::schema::SchemaRef;
 use crate::stm::Error;
-use crate::storage::ArrowChunk;
+use crate::storage::{ArrowChunk, same_schema};
 use arrow_array::RecordBatch;
-use std::sync::Arc;
 
 impl ArrowChunk for Batch {
     fn to_record_batch(&self) -> Result<RecordBatch, Error> {
@@ -17,7 +16,7 @@ impl ArrowChunk for Batch {
         move |batch| {
             let found = batch.schema_ref();
             // The same object mostly, as a file has one schema for all its batches; else an equal one often.
-            let known = last.take().filter(|last| Arc::ptr_eq(last.arrow(), found) || last.arrow() == found);
+            let known = last.take().filter(|last| same_schema(last.arrow(), found));
             let damaged = |failure: crate::ffi::error::Failure| Error::Corruption(failure.text().into_owned());
             let schema = match known {
                 Some(schema) => schema,
@@ -34,6 +33,7 @@ impl ArrowChunk for Batch {
 mod tests {
     use super::super::samples;
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn every_type_comes_back_with_its_schema() {

@@ -22,7 +22,7 @@ use super::file::{self, File};
 use super::format;
 use super::ipc::{self, BatchDecoder};
 use crate::stm::Error;
-use crate::storage::{Snapshot, StoredValue};
+use crate::storage::{Snapshot, StoredValue, same_schema};
 
 const MANIFEST: &str = "MANIFEST";
 const MAGIC: &[u8; 8] = b"khonsucp";
@@ -183,7 +183,7 @@ impl Stream {
     }
 
     fn is_of(&self, schema: &SchemaRef) -> bool {
-        self.schemas.first() == Some(schema)
+        self.schemas.first().is_some_and(|first| same_schema(first, schema))
     }
 
     /// Writes what waits. Gives how many bytes that were.

@@ -5,14 +5,12 @@
 //! (4), length of the key (4), schema as a position in the head's list (4), number of chunks (4), key; and of each chunk
 //! its length (8) and its IPC messages. Keys and chunks are filled up to a multiple of 8.
 
-use std::sync::Arc;
-
 use arrow_schema::SchemaRef;
 
 use super::frame::{self, Summed};
 use super::ipc;
 use crate::stm::Error;
-use crate::storage::{Change, Mutation};
+use crate::storage::{Change, Mutation, same_schema};
 
 const PUT: u32 = 1;
 const APPEND: u32 = 2;
@@ -65,8 +63,7 @@ fn small(number: usize) -> Result<u32, Error> {
 }
 
 fn position(schemas: &mut Vec<SchemaRef>, schema: &SchemaRef) -> u32 {
-    let same = |known: &SchemaRef| Arc::ptr_eq(known, schema) || known == schema;
-    let found = schemas.iter().rposition(same).unwrap_or_else(|| {
+    let found = schemas.iter().rposition(|known| same_schema(known, schema)).unwrap_or_else(|| {
         schemas.push(schema.clone());
         schemas.len() - 1
     });

@@ -18,7 +18,7 @@ use super::frame::{self, Kind, Summed};
 use super::ipc;
 use super::segment::{self, Segment};
 use crate::stm::{Durability, Error};
-use crate::storage::{ApplyError, Commit};
+use crate::storage::{ApplyError, Commit, same_schema};
 
 /// What is acknowledged in memory only is written when it has so many bytes.
 const PENDING_BYTES: usize = 1 << 20;
@@ -332,7 +332,7 @@ impl Schemas {
             return (number, false);
         }
         let alike = self.by_fields.get(schema.fields()).map_or([].as_slice(), Vec::as_slice);
-        match alike.iter().find(|&&number| self.known[number as usize] == *schema) {
+        match alike.iter().find(|&&number| same_schema(&self.known[number as usize], schema)) {
             Some(&number) => (number, false),
             None => (self.define(schema.clone()), true),
         }
