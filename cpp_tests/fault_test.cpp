@@ -389,7 +389,7 @@ int main(int count, char **arguments) {
         continue;
       }
       // Every call, but for those that fill files, which are many and alike; with a large workload, some.
-      const std::uint64_t stride = fault.call == FAULT_FILL ? 37 : rotates ? 5 : 1;
+      const std::uint64_t stride = fault.call == FAULT_FILL ? 37 : rotates ? 8 : 1;
       std::uint64_t number = 1, runs = 1;
       for (; test.run(fault, number) && check::failures < 20; ++runs) number += stride;
       std::printf("%-20s %s, up to call %llu, %llu runs\n", fault.name, rotates ? "large" : "small",
