@@ -164,7 +164,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
             }
             fail_point!(Ready);
             let settled = self.settle(descriptor);
-            if group_commit.is_some() || settled.is_ok() {
+            if settled.is_ok() {
                 self.note_superseded(&installation);
             }
             return settled.map_err(|conflicts| {
@@ -380,10 +380,11 @@ impl<'g, C: Chunk> Committer<'g, C> {
         }
     }
 
-    /// Queues the records that were made for an aborted commit and may be left without a version.
+    /// Queues the records that an aborted commit has left something in, or made and left without a version.
     fn reclaim_unused(&self, targets: &[Target<'_, 'g, C>]) {
         for Target { record, .. } in targets {
-            if matches!(record.head(self.guard), Head::Empty) {
+            // Where commits are logged, aborted versions may be left below others, or below each other.
+            if self.database().group_commit.is_some() || matches!(record.head(self.guard), Head::Empty) {
                 self.database().reclaimer.note(record, self.guard);
             }
         }
