@@ -196,6 +196,45 @@ fn rows_that_follow_failed_ones_fail_with_them() {
     assert_eq!(get_rows(&mut begin(&kept.manager(), SERIALIZABLE), "k"), Some(vec![1, 4]));
 }
 
+/// They were appended to nothing, as it seemed, and go with what made it seem so.
+#[test]
+fn rows_that_follow_a_failed_delete_fail_with_it() {
+    for (resolution, appends) in [(ConflictResolution::Fail, true), (ConflictResolution::Append, false)] {
+        let kept = Kept::default();
+        let database = kept.manager();
+        put_one(&database, "k", 1).unwrap();
+        kept.fail_if(|mutations| mutations[0].change == khonsu::storage::Change::Delete);
+        kept.hold();
+        let above = thread::scope(|scope| {
+            let leader = scope.spawn(|| put_one(&database, "other", 1));
+            kept.await_held();
+            let failing = scope.spawn(|| {
+                let mut transaction = begin(&database, SERIALIZABLE);
+                delete(&mut transaction, "k");
+                transaction.commit()
+            });
+            give_time();
+            let above = scope.spawn(|| {
+                let mut transaction = database.begin(&resolving(SERIALIZABLE, resolution));
+                match appends {
+                    true => append(&mut transaction, "k", 2),
+                    false => put(&mut transaction, "k", 2),
+                }
+                transaction.commit()
+            });
+            give_time();
+            kept.let_go();
+            leader.join().unwrap().unwrap();
+            assert!(storage_failure(&failing.join().unwrap()));
+            above.join().unwrap()
+        });
+        let rows = get_rows(&mut begin(&database, SERIALIZABLE), "k");
+        drop(database);
+        assert_eq!(rows, get_rows(&mut begin(&kept.manager(), SERIALIZABLE), "k"), "memory and storage agree");
+        assert_eq!((storage_failure(&above), rows), (true, Some(vec![1])));
+    }
+}
+
 #[test]
 fn what_replaces_a_failed_write_stays() {
     let options = resolving(SERIALIZABLE, ConflictResolution::Replace);

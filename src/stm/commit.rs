@@ -19,7 +19,7 @@ use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::database::{Database, DatabasePool};
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
-use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, State, Version};
+use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, State};
 use super::options::Durability;
 use super::sync::{self, spin_loop};
 use super::value::{Chunk, Value};
@@ -249,7 +249,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
                     continue;
                 }
                 Head::Version(version) => match version.state(self.guard) {
-                    State::Committed(_) | State::Certified(_) | State::Aborted => self.standing(version),
+                    State::Committed(_) | State::Certified(_) | State::Aborted => version.standing(self.guard),
                     State::Undecided(other) => {
                         self.contend(other, restarts);
                         if installation.descriptor().phase() == Phase::Aborted {
@@ -291,7 +291,9 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 },
             };
             if installation.try_install(record, head, value, extends_older, charge).is_ok() {
-                if let Some((base, _)) = base.filter(|_| extends_older && self.database().group_commit.is_some()) {
+                // Rows that go after a delete depend on it, too.
+                let appends = installed == Installed::Appended || matches!(write.operation, Operation::Append(_));
+                if let Some((base, _)) = base.filter(|_| appends && self.database().group_commit.is_some()) {
                     installation.depends_on(base);
                 }
                 return Ok(installed);
@@ -351,23 +353,12 @@ impl<'g, C: Chunk> Committer<'g, C> {
         }
     }
 
-    /// The newest version, from this one on, that is committed or on its way to the log.
-    fn standing(&self, version: &'g Version<C>) -> Option<(&'g Version<C>, u64)> {
-        let version = version.standing(self.guard)?;
-        match version.state(self.guard) {
-            State::Committed(number) | State::Certified(number) => Some((version, number)),
-            // It has failed meanwhile: look again.
-            State::Aborted => self.standing(version),
-            State::Undecided(_) => None,
-        }
-    }
-
     /// The number of the newest committed version, as far as it can be told without helping.
     fn newest_committed(&self, record: &'g Record<C>) -> Option<u64> {
         let Head::Version(version) = record.head(self.guard) else {
             return None;
         };
-        let newest = self.standing(version).or_else(|| self.standing(version.older(self.guard)?));
+        let newest = version.standing(self.guard).or_else(|| version.older(self.guard)?.standing(self.guard));
         newest.map(|(_, number)| number)
     }
 

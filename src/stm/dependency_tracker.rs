@@ -206,7 +206,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         if stopped.is_break() || refused() {
             return false;
         }
-        descriptor.certified(low);
+        let low = descriptor.certified(low);
         fail_point!(BeforeMarksLeft);
         if descriptor.phase() != Phase::Stamped(version) {
             return false;
@@ -232,10 +232,6 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         for (record, older) in overwritten {
             let key = record.key();
             let newest = older.and_then(|version| version.standing(self.guard));
-            let newest = newest.and_then(|version| match version.state(self.guard) {
-                State::Committed(number) | State::Certified(number) => Some((version, number)),
-                State::Aborted | State::Undecided(_) => None,
-            });
             let written = newest.map_or(0, |(_, number)| number);
             let read = match newest.filter(|(version, _)| version.value().is_some()) {
                 Some((version, _)) => version.readers.highest(),

@@ -208,6 +208,33 @@ fn keys_that_failed_commits_made_and_deleted() {
     });
 }
 
+/// Rows that go after a delete that fails, and a stale reader beside it, whose overwriter fails.
+#[test]
+fn appends_on_top_of_a_delete_that_fails() {
+    explore(&["0011", "0001"], || {
+        let history = History::logged(&[("k", 1), ("x", 1)], 1).concurrently(&[
+            |history| {
+                history.run("failing", &serializable(), |failing| {
+                    failing.delete("k");
+                    failing.put("x", 2);
+                    failing.put("fails", 2);
+                });
+            },
+            |history| {
+                history.run("appending", &serializable(), |appending| appending.append("k", 3));
+                history.run("resolving", &resolving(ConflictResolution::Append), |resolving| resolving.put("k", 4));
+            },
+            |history| {
+                history.run("stale", &serializable(), |stale| {
+                    let read = stale.number("x");
+                    stale.put("y", read);
+                });
+            },
+        ]);
+        history.judge(&["failing", "appending", "stale", "resolving"])
+    });
+}
+
 #[test]
 fn whoever_syncs_leads_as_others_do() {
     explore(&["11"], || {

@@ -105,13 +105,18 @@ impl<C> Version<C> {
         unsafe { self.older.load(Ordering::Acquire).as_ref() }
     }
 
-    /// This version, or the next older one, that is not aborted. Only the newest of a chain can be undecided.
-    pub fn standing<'g>(&'g self, guard: &'g Guard) -> Option<&'g Version<C>> {
+    /// The newest version, from this one on, that is committed or on its way to the log, and its number. `None` also
+    /// when this one is undecided.
+    pub fn standing<'g>(&'g self, guard: &'g Guard) -> Option<(&'g Version<C>, u64)> {
         let mut next = Some(self);
-        while let Some(version) = next.filter(|version| matches!(version.state(guard), State::Aborted)) {
-            next = version.older(guard);
+        while let Some(version) = next {
+            match version.state(guard) {
+                State::Committed(number) | State::Certified(number) => return Some((version, number)),
+                State::Aborted => next = version.older(guard),
+                State::Undecided(_) => return None,
+            }
         }
-        next
+        None
     }
 
     pub(super) fn into_value(self) -> Option<Value<C>> {
