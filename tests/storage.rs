@@ -28,6 +28,14 @@ fn give_time() {
     thread::sleep(Duration::from_millis(20));
 }
 
+/// Waits until so many versions are linked, and then until their transactions are on their way to the storage.
+fn await_versions(database: &Batches, count: u64) {
+    while database.stats().versions < count {
+        thread::yield_now();
+    }
+    give_time();
+}
+
 #[test]
 fn a_database_comes_back_as_it_was() {
     let kept = Kept::default();
@@ -151,6 +159,7 @@ fn what_cannot_be_stored_was_never_there() {
 fn above_a_failing_put(
     second: impl Fn(&mut BatchTransaction) + Sync,
     options: &TransactionOptions,
+    waits: bool,
 ) -> (Kept, Batches, Result<u64, Error>) {
     let kept = Kept::default();
     let database = kept.manager();
@@ -164,14 +173,15 @@ fn above_a_failing_put(
         let leader = scope.spawn(|| put_one(&database, "other", 1));
         kept.await_held();
         let failing = scope.spawn(|| put_one(&database, "k", 2));
-        give_time();
+        await_versions(&database, 3);
         let above = scope.spawn(|| {
             let mut transaction = database.begin(options);
             second(&mut transaction);
             transaction.commit()
         });
         let beside = scope.spawn(|| put_one(&database, "beside", 1));
-        give_time();
+        // One that waits for the outcome is not linked.
+        await_versions(&database, if waits { 4 } else { 5 });
         kept.let_go();
         leader.join().unwrap().unwrap();
         assert!(storage_failure(&failing.join().unwrap()));
@@ -183,7 +193,8 @@ fn above_a_failing_put(
 
 #[test]
 fn rows_that_follow_failed_ones_fail_with_them() {
-    let (kept, database, outcome) = above_a_failing_put(|transaction| append(transaction, "k", 3), &at(SERIALIZABLE));
+    let (kept, database, outcome) =
+        above_a_failing_put(|transaction| append(transaction, "k", 3), &at(SERIALIZABLE), false);
     assert!(storage_failure(&outcome), "{outcome:?}");
     assert_eq!(state(&database), named(&[("beside", 1), ("k", 1), ("other", 1)]));
     let mut transaction = begin(&database, SERIALIZABLE);
@@ -213,7 +224,7 @@ fn rows_that_follow_a_failed_delete_fail_with_it() {
                 delete(&mut transaction, "k");
                 transaction.commit()
             });
-            give_time();
+            await_versions(&database, 3);
             let above = scope.spawn(|| {
                 let mut transaction = database.begin(&resolving(SERIALIZABLE, resolution));
                 match appends {
@@ -222,7 +233,7 @@ fn rows_that_follow_a_failed_delete_fail_with_it() {
                 }
                 transaction.commit()
             });
-            give_time();
+            await_versions(&database, 4);
             kept.let_go();
             leader.join().unwrap().unwrap();
             assert!(storage_failure(&failing.join().unwrap()));
@@ -238,7 +249,7 @@ fn rows_that_follow_a_failed_delete_fail_with_it() {
 #[test]
 fn what_replaces_a_failed_write_stays() {
     let options = resolving(SERIALIZABLE, ConflictResolution::Replace);
-    let (_, database, outcome) = above_a_failing_put(|transaction| put(transaction, "k", 3), &options);
+    let (_, database, outcome) = above_a_failing_put(|transaction| put(transaction, "k", 3), &options, false);
     outcome.expect("it does not build on what has failed");
     assert_eq!(get(&mut begin(&database, SERIALIZABLE), "k"), Some(3));
     assert_eq!(database.stats().versions, 3, "the failed version is reclaimed from below it");
@@ -247,7 +258,7 @@ fn what_replaces_a_failed_write_stays() {
 #[test]
 fn a_write_is_not_dropped_for_one_that_fails() {
     let options = resolving(SERIALIZABLE, ConflictResolution::Ignore);
-    let (kept, database, outcome) = above_a_failing_put(|transaction| put(transaction, "k", 3), &options);
+    let (kept, database, outcome) = above_a_failing_put(|transaction| put(transaction, "k", 3), &options, true);
     outcome.expect("there is nothing to be ignored for in the end");
     assert_eq!(get(&mut begin(&database, SERIALIZABLE), "k"), Some(3));
     drop(database);
