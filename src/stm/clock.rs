@@ -9,20 +9,30 @@ use super::sync::{AtomicU64, Ordering};
 
 /// Versions start at 1; a snapshot of 0 sees an empty database.
 pub(crate) struct Clock {
-    drawn: CachePadded<AtomicU64>,
-    /// `None`: what is drawn is visible.
-    visible: Option<CachePadded<AtomicU64>>,
+    drawn: CachePadded<Drawn>,
+    /// Behind `drawn` where commits are logged, and else nothing.
+    visible: CachePadded<AtomicU64>,
+}
+
+/// In one line of the cache: in memory, that is the only one that is touched.
+struct Drawn {
+    version: AtomicU64,
+    is_logged: bool,
 }
 
 impl Clock {
     pub fn new() -> Self {
-        Clock { drawn: CachePadded::new(AtomicU64::new(0)), visible: None }
+        Clock::from(0, false)
     }
 
     /// A clock that goes on from a version, and makes visible what it is told to.
     pub fn logged(version: u64) -> Self {
-        let at = || CachePadded::new(AtomicU64::new(version));
-        Clock { drawn: at(), visible: Some(at()) }
+        Clock::from(version, true)
+    }
+
+    fn from(version: u64, is_logged: bool) -> Self {
+        let drawn = Drawn { version: AtomicU64::new(version), is_logged };
+        Clock { drawn: CachePadded::new(drawn), visible: CachePadded::new(AtomicU64::new(version)) }
     }
 
     /// The newest visible version. A snapshot of it sees every transaction whose stamp is not later.
@@ -31,23 +41,23 @@ impl Clock {
     /// with the increment in [`draw`](Clock::draw), which comes after all installs of the transaction it is drawn for,
     /// or with the store in [`show`](Clock::show).
     pub fn now(&self) -> u64 {
-        self.visible.as_ref().unwrap_or(&self.drawn).load(Ordering::SeqCst)
+        let Drawn { version, is_logged } = &*self.drawn;
+        let visible = if *is_logged { &*self.visible } else { version };
+        visible.load(Ordering::SeqCst)
     }
 
     /// The newest version that was drawn. (SeqCst: as above.)
     pub fn newest(&self) -> u64 {
-        self.drawn.load(Ordering::SeqCst)
+        self.drawn.version.load(Ordering::SeqCst)
     }
 
     /// A version that nobody else draws, later than every snapshot taken so far.
     pub fn draw(&self) -> u64 {
-        self.drawn.fetch_add(1, Ordering::SeqCst) + 1
+        self.drawn.version.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// Makes everything up to a version visible, all of which is decided. One thread at a time; versions ascend.
     pub fn show(&self, version: u64) {
-        if let Some(visible) = &self.visible {
-            visible.store(version, Ordering::SeqCst);
-        }
+        self.visible.store(version, Ordering::SeqCst);
     }
 }

@@ -189,7 +189,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
 
     /// Waits for a version that may be on its way to the log.
     fn await_visible(&self, version: u64) {
-        if let Some(group_commit) = &self.database().group_commit {
+        if let Some(group_commit) = &*self.database().group_commit {
             group_commit.settle(version, &self.tracker());
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crossbeam_utils::CachePadded;
+
 use super::clock::Clock;
 use super::commit_log::CommitLog;
 use super::group_commit::GroupCommit;
@@ -25,7 +27,9 @@ pub(crate) struct Database<C: Send + Sync + 'static> {
     pub reservations: Reservations,
     pub meters: Meters,
     /// `None`: the database is in memory only.
-    pub group_commit: Option<GroupCommit<C>>,
+    ///
+    /// Padded: it is looked at by each commit, and must not share a line with what others write.
+    pub group_commit: CachePadded<Option<GroupCommit<C>>>,
 }
 
 /// What one running transaction has for itself, reused by the next.
@@ -81,7 +85,7 @@ impl<C: Send + Sync + 'static> Database<C> {
             reservations: Reservations::new(buffer.collector()),
             buffer,
             meters: Meters::default(),
-            group_commit: None,
+            group_commit: CachePadded::new(None),
         }
     }
 

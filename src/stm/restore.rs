@@ -53,7 +53,7 @@ impl<C: Chunk> Restore<C> {
         drop(participant);
         database.clock = Clock::logged(version.max(newest));
         let log: Arc<dyn CommitLog<C>> = Arc::from(log);
-        database.group_commit = Some(GroupCommit::new(Arc::clone(&log)));
+        *database.group_commit = Some(GroupCommit::new(Arc::clone(&log)));
         TransactionManager::over(Pool::new(database), Keeper::of(log))
     }
 }

@@ -76,17 +76,19 @@ pub(crate) struct Descriptor<C> {
     /// The records that it writes and its versions of them. The owner alone touches it before READY, and nobody changes
     /// it from then on.
     installed: UnsafeCell<Vec<Installed<C>>>,
-    /// What goes to the log, where there is one. Written and read like `installed`.
-    logged: UnsafeCell<Option<Logged>>,
-    /// Whether there is one.
-    is_logged: bool,
-    /// Versions of others that were on their way to the log when this one extended them. Written and read like
+    /// What is needed where there is a log; apart, as most have none. What is in the cells is written and read like
     /// `installed`.
-    bases: UnsafeCell<Vec<NonNull<Version<C>>>>,
+    to_log: Option<Box<ToLog<C>>>,
     /// The snapshot that the transaction read.
     pub snapshot: u64,
     /// What has to be certified; `None`: the stamp alone commits it.
     pub footprint: Option<Arc<Footprint<C>>>,
+}
+
+struct ToLog<C> {
+    logged: UnsafeCell<Option<Logged>>,
+    /// Versions that were on their way to the log perhaps when rows were put after theirs.
+    bases: UnsafeCell<Vec<NonNull<Version<C>>>>,
 }
 
 /// A commit on its way to the log.
@@ -127,11 +129,11 @@ impl<C> Descriptor<C> {
 
     /// The phase of a transaction that certification has let through.
     pub fn let_through(&self, version: u64) -> Phase {
-        if self.is_logged { Phase::Certified(version) } else { Phase::Committed(version) }
+        if self.to_log.is_some() { Phase::Certified(version) } else { Phase::Committed(version) }
     }
 
     fn is_announced(&self) -> bool {
-        self.is_logged || !self.certified_by_stamp()
+        self.to_log.is_some() || !self.certified_by_stamp()
     }
 
     /// What goes to the log, of a transaction that is on its way there.
@@ -140,16 +142,16 @@ impl<C> Descriptor<C> {
             return None;
         };
         // SAFETY: READY was acquired by the look at the phase: the owner is done with it.
-        unsafe { &*self.logged.get() }.as_ref()
+        unsafe { &*self.to_log.as_ref()?.logged.get() }.as_ref()
     }
 
     /// The failure of a transaction that has extended the rows of one that failed on its way to the log.
     pub fn failed_base<'g>(&'g self, guard: &'g Guard) -> bool {
-        let Phase::Certified(_) = self.phase() else {
+        let (Phase::Certified(_), Some(to_log)) = (self.phase(), &self.to_log) else {
             return false;
         };
         // SAFETY: as in `logged`.
-        let bases = unsafe { &*self.bases.get() };
+        let bases = unsafe { &*to_log.bases.get() };
         // SAFETY: the owner reached them under a guard that it keeps until after the decision (invariant 5).
         bases.iter().any(|base| matches!(unsafe { base.as_ref() }.state(guard), State::Aborted))
     }
@@ -231,9 +233,8 @@ impl<'g, C: Chunk> Installation<'g, C> {
             phase: AtomicU64::new(Phase::Installing.encode()),
             low: AtomicU64::new(0),
             installed: UnsafeCell::new(Vec::with_capacity(writes)),
-            logged: UnsafeCell::new(None),
-            is_logged,
-            bases: UnsafeCell::new(Vec::new()),
+            to_log: is_logged
+                .then(|| Box::new(ToLog { logged: UnsafeCell::new(None), bases: UnsafeCell::new(Vec::new()) })),
             snapshot,
             footprint,
         })));
@@ -259,20 +260,24 @@ impl<'g, C: Chunk> Installation<'g, C> {
     /// Notes what goes to the log. To be called before READY.
     pub fn log(&mut self, prepared: Prepared, durability: Durability) {
         let logged = Logged { prepared, durability, failure: Mutex::new(None) };
-        // SAFETY: this is the owner, before READY, so nobody else looks at it.
-        unsafe { *self.descriptor().logged.get() = Some(logged) };
+        if let Some(to_log) = &self.descriptor().to_log {
+            // SAFETY: this is the owner, before READY, so nobody else looks at it.
+            unsafe { *to_log.logged.get() = Some(logged) };
+        }
     }
 
     /// Notes that what was installed last has rows that go after those of a version, which may be on its way to the log.
     pub fn depends_on(&mut self, base: &'g Version<C>) {
-        // SAFETY: as in `log`.
-        unsafe { (*self.descriptor().bases.get()).push(NonNull::from(base)) };
+        if let Some(to_log) = &self.descriptor().to_log {
+            // SAFETY: as in `log`.
+            unsafe { (*to_log.bases.get()).push(NonNull::from(base)) };
+        }
     }
 
     /// Takes the reason why the log refused an aborted transaction, if that is why it was aborted.
     pub fn take_failure(&self) -> Option<Error> {
         // SAFETY: only the owner changes it, and not after READY; what is in the lock, the lock guards.
-        let logged = unsafe { &*self.descriptor().logged.get() }.as_ref()?;
+        let logged = unsafe { &*self.descriptor().to_log.as_ref()?.logged.get() }.as_ref()?;
         logged.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
