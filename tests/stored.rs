@@ -1,39 +1,26 @@
 //! Databases in a directory: commits, checkpoints, backups, exports.
 
 mod common;
+mod durable;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use common::*;
+use durable::Folder;
 use khonsu::stm::{Durability, Error, IsolationLevel, KeyRange, Options, TransactionOptions};
 use khonsu::storage::{self, DurableOptions, DurableStorage, StoredDatabase};
 
 const SERIALIZABLE: IsolationLevel = IsolationLevel::Serializable;
 
-/// A folder of the test's own, gone when it ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("khonsu-durable-{}-{name}", std::process::id()));
-        _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        _ = fs::remove_dir_all(&self.0);
-    }
+/// A folder of the test's own.
+fn folder(name: &str) -> Folder {
+    let folder = Folder::new(&format!("stored-{name}"));
+    fs::create_dir(&*folder).unwrap();
+    folder
 }
 
 fn small() -> DurableOptions {
@@ -57,8 +44,8 @@ fn put_one(database: &Batches, key: &str, number: i64) -> u64 {
 
 #[test]
 fn a_database_comes_back_from_its_log_and_from_its_checkpoints() {
-    let folder = Folder::new("back");
-    let path = folder.path("db");
+    let folder = folder("back");
+    let path = folder.join("db");
     let mut expected = Vec::new();
     let mut newest = 0;
     for round in 0..4 {
@@ -80,8 +67,8 @@ fn a_database_comes_back_from_its_log_and_from_its_checkpoints() {
 
 #[test]
 fn appended_chunks_come_back_as_one() {
-    let folder = Folder::new("chunks");
-    let path = folder.path("db");
+    let folder = folder("chunks");
+    let path = folder.join("db");
     for round in 0..3_i64 {
         let stored = open(&path);
         for number in 0..20 {
@@ -100,8 +87,8 @@ fn appended_chunks_come_back_as_one() {
 
 #[test]
 fn the_log_stays_bounded_while_commits_go_on() {
-    let folder = Folder::new("bounded");
-    let path = folder.path("db");
+    let folder = folder("bounded");
+    let path = folder.join("db");
     let stored = open(&path);
     let value = batch(&[7; 200]);
     for number in 0..3000_u64 {
@@ -133,8 +120,8 @@ fn scan_rows(database: &Batches) -> Vec<(Vec<u8>, Vec<i64>)> {
 
 #[test]
 fn one_at_a_time_has_it_open() {
-    let folder = Folder::new("locked");
-    let path = folder.path("db");
+    let folder = folder("locked");
+    let path = folder.join("db");
     let stored = open(&path);
     match try_open(&path, small()) {
         Err(Error::Locked(text)) => assert!(text.contains(path.to_str().unwrap()), "{text}"),
@@ -149,8 +136,8 @@ fn one_at_a_time_has_it_open() {
 
 #[test]
 fn transfers_keep_their_sum_in_a_backup_that_is_made_meanwhile() {
-    let folder = Folder::new("backup");
-    let stored = open(&folder.path("db"));
+    let folder = folder("backup");
+    let stored = open(&folder.join("db"));
     let database = stored.manager();
     let mut transaction = begin(database, SERIALIZABLE);
     for account in 0..10 {
@@ -177,7 +164,7 @@ fn transfers_keep_their_sum_in_a_backup_that_is_made_meanwhile() {
         }
         (0..5)
             .map(|number| {
-                let path = folder.path(&format!("backup{number}"));
+                let path = folder.join(format!("backup{number}"));
                 (storage::backup(database, &path).unwrap(), path)
             })
             .collect()
@@ -194,14 +181,14 @@ fn transfers_keep_their_sum_in_a_backup_that_is_made_meanwhile() {
 
 #[test]
 fn what_is_exported_can_be_imported() {
-    let folder = Folder::new("export");
+    let folder = folder("export");
     let database = database(&[("a", 1), ("b", 2)]);
     let mut transaction = begin(&database, SERIALIZABLE);
     transaction.put(b"text", text_batch("of another schema")).unwrap();
     append(&mut transaction, "a", 3);
     transaction.commit().unwrap();
     drop(transaction);
-    let path = folder.path("export");
+    let path = folder.join("export");
     assert_eq!(storage::export(&database, &path), Ok(database.stats().version));
     assert!(storage::export(&database, &path).is_err());
 
@@ -213,26 +200,26 @@ fn what_is_exported_can_be_imported() {
     assert_eq!(get_rows(&mut reader, "a"), Some(vec![1, 3]));
     assert_eq!((get(&mut reader, "b"), get(&mut reader, "c")), (Some(2), Some(9)));
     assert_eq!(reader.get(b"text").unwrap().unwrap().single(), Some(&text_batch("of another schema")));
-    assert!(matches!(storage::import(&other, &folder.path("nothing")), Err(Error::Storage(_))));
+    assert!(matches!(storage::import(&other, &folder.join("nothing")), Err(Error::Storage(_))));
 
     // A database in memory can be backed up as well, and comes back as a stored one.
-    storage::backup(&database, &folder.path("backup")).unwrap();
-    assert_eq!(get_rows(&mut begin(open(&folder.path("backup")).manager(), SERIALIZABLE), "a"), Some(vec![1, 3]));
-    storage::backup(&Batches::new(Options::default()), &folder.path("empty")).unwrap();
-    assert_eq!(state(open(&folder.path("empty")).manager()), []);
+    storage::backup(&database, &folder.join("backup")).unwrap();
+    assert_eq!(get_rows(&mut begin(open(&folder.join("backup")).manager(), SERIALIZABLE), "a"), Some(vec![1, 3]));
+    storage::backup(&Batches::new(Options::default()), &folder.join("empty")).unwrap();
+    assert_eq!(state(open(&folder.join("empty")).manager()), []);
 }
 
 #[test]
 fn a_directory_of_something_else_is_left_alone() {
-    let folder = Folder::new("foreign");
-    fs::write(folder.path("letter.txt"), "Dear").unwrap();
-    match try_open(&folder.0, small()) {
-        Err(Error::Storage(text)) => assert!(text.contains(folder.0.to_str().unwrap()), "{text}"),
+    let folder = folder("foreign");
+    fs::write(folder.join("letter.txt"), "Dear").unwrap();
+    match try_open(&folder, small()) {
+        Err(Error::Storage(text)) => assert!(text.contains(folder.to_str().unwrap()), "{text}"),
         other => panic!("{:?}", other.map(|_| ())),
     }
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&*folder).unwrap().count(), 1);
 
-    let path = folder.path("newer");
+    let path = folder.join("newer");
     drop(open(&path));
     fs::write(path.join("FORMAT"), "khonsu storage 2\n").unwrap();
     match try_open(&path, small()) {
