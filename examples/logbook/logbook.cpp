@@ -25,21 +25,13 @@
 #include <utility>
 #include <vector>
 
-#include "../arrow_batch.hpp"
+#include "../flight.hpp"
 
 namespace {
 
 constexpr int kHours = 24;
 constexpr std::size_t kWriters = 4;
 constexpr std::size_t kBatchRows = 50;
-
-struct Flight {
-  std::int16_t delay;
-  std::int16_t distance;
-  float time;
-};
-
-using Flights = std::vector<Flight>;
 
 /// What adds up: the same for the same flights in any order.
 struct Total {
@@ -61,26 +53,6 @@ struct Total {
 std::string numbered(const char *prefix, std::size_t number) {
   const std::string digits = std::to_string(number);
   return prefix + std::string(digits.size() < 2 ? 1 : 0, '0') + digits;
-}
-
-template <typename Visit>
-void for_each_flight(const khonsu::ArrowArray &batch, Visit visit) {
-  const auto *delay = arrow_batch::values<std::int16_t>(batch, 0);
-  const auto *distance = arrow_batch::values<std::int16_t>(batch, 1);
-  const auto *time = arrow_batch::values<float>(batch, 2);
-  for (std::int64_t row = 0; row < batch->length; ++row) visit(Flight{delay[row], distance[row], time[row]});
-}
-
-khonsu::ArrowArray to_arrow(const Flights &flights) {
-  std::vector<std::int16_t> delay;
-  std::vector<std::int16_t> distance;
-  std::vector<float> time;
-  for (const Flight &flight : flights) {
-    delay.push_back(flight.delay);
-    distance.push_back(flight.distance);
-    time.push_back(flight.time);
-  }
-  return arrow_batch::batch(std::move(delay), std::move(distance), std::move(time));
 }
 
 class Logbook {
