@@ -307,8 +307,8 @@ typedef int32_t khonsu_direction;
 #endif // __cplusplus
 
 /**
- * What a commit has survived when it returns, where the database is stored. Whatever is asked for, what a crash leaves is
- * what some first commits came to: none is missing before one that is there.
+ * What a commit has survived when it returns, where the database is stored. Whatever is asked for, what a crash leaves
+ * is what some first commits came to: none is missing before one that is there.
  *
  * Since: 0.1
  */
@@ -556,8 +556,8 @@ typedef struct khonsu_conflict {
 } khonsu_conflict;
 
 /**
- * A function that khonsu_db_open calls now and then, in its own thread, while it reads a stored database. It must return:
- * no C++ exception, no longjmp may leave it.
+ * A function that khonsu_db_open calls now and then, in its own thread, while it reads a stored database. It must
+ * return: no C++ exception, no longjmp may leave it.
  *
  * @param[in] context     What khonsu_options_set_open_progress was given.
  * @param[in] done_bytes  Bytes that were read.
@@ -575,8 +575,8 @@ typedef void (*khonsu_progress_fn)(void *context, uint64_t done_bytes, uint64_t 
  * @param[in]  loader       Takes the keys; valid until the function returns.
  * @param[out] message      Room for the reason of a failure: UTF-8, terminated by a NUL. It holds "" at first.
  * @param[in]  message_size Bytes of message.
- * @return A khonsu_status; KHONSU_STATUS_OK when all is loaded. Then a call on the loader that failed makes the opening
- *         fail with KHONSU_STATUS_CORRUPTION all the same.
+ * @return A khonsu_status; KHONSU_STATUS_OK when all is loaded. Then a call on the loader that failed makes the
+ *         opening fail with KHONSU_STATUS_CORRUPTION all the same.
  *
  * Since: 0.1
  */
@@ -586,8 +586,8 @@ typedef int32_t (*khonsu_storage_load_fn)(void *context,
                                           size_t message_size);
 
 /**
- * Stores one commit, whole or not at all. Commits come in ascending order of their versions, one call at a time, in the
- * thread of any call that commits, not only of the commit in question.
+ * Stores one commit, whole or not at all. Commits come in ascending order of their versions, one call at a time, in
+ * the thread of any call that commits, not only of the commit in question.
  *
  * @param[in]  context      That of the khonsu_storage_callbacks.
  * @param[in]  mutations    The commit; valid until the function returns. No key is in it twice.
@@ -629,14 +629,14 @@ typedef void (*khonsu_storage_destroy_fn)(void *context);
 /**
  * A storage of the caller's own, for khonsu_options_set_storage.
  *
- * Failures. A callback that returns KHONSU_STATUS_CORRUPTION or KHONSU_STATUS_LOCKED makes the call that it serves fail
- * with that status; every other number but KHONSU_STATUS_OK, one that is no khonsu_status included, with
+ * Failures. A callback that returns KHONSU_STATUS_CORRUPTION or KHONSU_STATUS_LOCKED makes the call that it serves
+ * fail with that status; every other number but KHONSU_STATUS_OK, one that is no khonsu_status included, with
  * KHONSU_STATUS_STORAGE. The message becomes part of the khonsu_error.
  *
  * Limits. A callback may begin transactions of its database, and read in them; what it must not do is commit writes
  * to it, sync it or make a checkpoint of it: such a call in the thread of the callback fails with
- * KHONSU_STATUS_INVALID_STATE; a callback that waits for another thread that does it waits for ever. It must return: no
- * C++ exception, no longjmp may leave it.
+ * KHONSU_STATUS_INVALID_STATE; a callback that waits for another thread that does it waits for ever. It must return:
+ * no C++ exception, no longjmp may leave it.
  *
  * Later versions may add fields at the end; size says which ones the caller knows.
  *
@@ -677,8 +677,8 @@ typedef struct khonsu_storage_callbacks {
      */
     khonsu_storage_call_fn close;
     /**
-     * NULL: there is nothing to do. Called exactly once after khonsu_options_set_storage has succeeded: after close, or
-     * when the opening failed, or when the storage was replaced or the options freed before a database was opened.
+     * NULL: there is nothing to do. Called exactly once after khonsu_options_set_storage has succeeded: after close,
+     * or when the opening failed, or when the storage was replaced or the options freed before a database was opened.
      */
     khonsu_storage_destroy_fn destroy;
 } khonsu_storage_callbacks;
@@ -1250,8 +1250,8 @@ size_t khonsu_mutations_count(const struct khonsu_mutations *mutations);
  *
  * @param[in]  mutations Not NULL.
  * @param[in]  index     From 0 to before khonsu_mutations_count.
- * @param[out] out       Not NULL. The first out_size bytes of a khonsu_mutation are written, no more than its size. What
- *                       its pointer points to is borrowed, and valid until the apply callback returns.
+ * @param[out] out       Not NULL. The first out_size bytes of a khonsu_mutation are written, no more than its size.
+ *                       What its pointer points to is borrowed, and valid until the apply callback returns.
  * @param[in]  out_size  sizeof(khonsu_mutation) as the caller knows it; not 0.
  * @param[out] error     May be NULL.
  * @return
@@ -1294,15 +1294,15 @@ khonsu_status khonsu_mutations_chunks(const struct khonsu_mutations *mutations,
  * @param[in]  loader  Not NULL.
  * @param[in]  key     The key; readable for key_len bytes. Each key is put once.
  * @param[in]  key_len 1 to KHONSU_KEY_MAX_BYTES.
- * @param[in]  version The version of the commit that wrote the key last; not 0. The database's next commit is later than
- *                     all of them.
+ * @param[in]  version The version of the commit that wrote the key last; not 0. The database's next commit is later
+ *                     than all of them.
  * @param[in]  array   A record batch; consumed on every return. Its values are checked.
  * @param[in]  schema  Its schema; consumed on every return.
  * @param[out] error   May be NULL.
  * @return
  * - KHONSU_STATUS_OK: loaded. What is wrong with the key may be told by a later call on the loader.
- * - KHONSU_STATUS_INVALID_ARGUMENT: loader, key, array or schema is NULL; key_len is out of range; version is 0; or the
- *   batch is malformed.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: loader, key, array or schema is NULL; key_len is out of range; version is 0; or
+ *   the batch is malformed.
  * - KHONSU_STATUS_CORRUPTION: the key before this one was put twice, or its chunks are of different schemas.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
@@ -1337,8 +1337,8 @@ khonsu_status khonsu_loader_append(struct khonsu_loader *loader,
                                    struct khonsu_error **error);
 
 /**
- * Tells the version of the newest commit that is stored, where it may be later than those of the keys: one that deleted
- * its keys. The database's next commit is later.
+ * Tells the version of the newest commit that is stored, where it may be later than those of the keys: one that
+ * deleted its keys. The database's next commit is later.
  *
  * @param[in]  loader  Not NULL.
  * @param[in]  version The version.

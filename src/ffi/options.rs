@@ -47,8 +47,8 @@ pub enum khonsu_conflict_resolution {
     Append = 4,
 }
 
-/// What a commit has survived when it returns, where the database is stored. Whatever is asked for, what a crash leaves is
-/// what some first commits came to: none is missing before one that is there.
+/// What a commit has survived when it returns, where the database is stored. Whatever is asked for, what a crash leaves
+/// is what some first commits came to: none is missing before one that is there.
 ///
 /// Since: 0.1
 #[repr(i32)]
@@ -62,8 +62,8 @@ pub enum khonsu_durability {
     Synced = 3,
 }
 
-/// A function that khonsu_db_open calls now and then, in its own thread, while it reads a stored database. It must return:
-/// no C++ exception, no longjmp may leave it.
+/// A function that khonsu_db_open calls now and then, in its own thread, while it reads a stored database. It must
+/// return: no C++ exception, no longjmp may leave it.
 ///
 /// @param[in] context     What khonsu_options_set_open_progress was given.
 /// @param[in] done_bytes  Bytes that were read.

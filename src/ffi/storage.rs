@@ -71,8 +71,8 @@ pub struct khonsu_loader {
 /// @param[in]  loader       Takes the keys; valid until the function returns.
 /// @param[out] message      Room for the reason of a failure: UTF-8, terminated by a NUL. It holds "" at first.
 /// @param[in]  message_size Bytes of message.
-/// @return A khonsu_status; KHONSU_STATUS_OK when all is loaded. Then a call on the loader that failed makes the opening
-///         fail with KHONSU_STATUS_CORRUPTION all the same.
+/// @return A khonsu_status; KHONSU_STATUS_OK when all is loaded. Then a call on the loader that failed makes the
+///         opening fail with KHONSU_STATUS_CORRUPTION all the same.
 ///
 /// Since: 0.1
 pub type khonsu_storage_load_fn = Option<
@@ -84,8 +84,8 @@ pub type khonsu_storage_load_fn = Option<
     ) -> i32,
 >;
 
-/// Stores one commit, whole or not at all. Commits come in ascending order of their versions, one call at a time, in the
-/// thread of any call that commits, not only of the commit in question.
+/// Stores one commit, whole or not at all. Commits come in ascending order of their versions, one call at a time, in
+/// the thread of any call that commits, not only of the commit in question.
 ///
 /// @param[in]  context      That of the khonsu_storage_callbacks.
 /// @param[in]  mutations    The commit; valid until the function returns. No key is in it twice.
@@ -126,14 +126,14 @@ pub type khonsu_storage_destroy_fn = Option<unsafe extern "C" fn(context: *mut c
 
 /// A storage of the caller's own, for khonsu_options_set_storage.
 ///
-/// Failures. A callback that returns KHONSU_STATUS_CORRUPTION or KHONSU_STATUS_LOCKED makes the call that it serves fail
-/// with that status; every other number but KHONSU_STATUS_OK, one that is no khonsu_status included, with
+/// Failures. A callback that returns KHONSU_STATUS_CORRUPTION or KHONSU_STATUS_LOCKED makes the call that it serves
+/// fail with that status; every other number but KHONSU_STATUS_OK, one that is no khonsu_status included, with
 /// KHONSU_STATUS_STORAGE. The message becomes part of the khonsu_error.
 ///
 /// Limits. A callback may begin transactions of its database, and read in them; what it must not do is commit writes
 /// to it, sync it or make a checkpoint of it: such a call in the thread of the callback fails with
-/// KHONSU_STATUS_INVALID_STATE; a callback that waits for another thread that does it waits for ever. It must return: no
-/// C++ exception, no longjmp may leave it.
+/// KHONSU_STATUS_INVALID_STATE; a callback that waits for another thread that does it waits for ever. It must return:
+/// no C++ exception, no longjmp may leave it.
 ///
 /// Later versions may add fields at the end; size says which ones the caller knows.
 ///
@@ -160,8 +160,8 @@ pub struct khonsu_storage_callbacks {
     /// cursor are gone, in the thread of whoever freed that; not called after load failed. Its failure is told to
     /// nobody.
     pub close: khonsu_storage_call_fn,
-    /// NULL: there is nothing to do. Called exactly once after khonsu_options_set_storage has succeeded: after close, or
-    /// when the opening failed, or when the storage was replaced or the options freed before a database was opened.
+    /// NULL: there is nothing to do. Called exactly once after khonsu_options_set_storage has succeeded: after close,
+    /// or when the opening failed, or when the storage was replaced or the options freed before a database was opened.
     pub destroy: khonsu_storage_destroy_fn,
 }
 
@@ -214,7 +214,8 @@ impl CallbackStorage {
     /// Takes the callbacks over: from now on, dropping destroys.
     ///
     /// # Safety
-    /// Rule 2 holds for `callbacks`, for as many bytes as its size says, and the callbacks keep what their types demand.
+    /// Rule 2 holds for `callbacks`, for as many bytes as its size says, and the callbacks keep what their types
+    /// demand.
     pub unsafe fn new(callbacks: *const khonsu_storage_callbacks) -> Result<CallbackStorage, Failure> {
         if callbacks.is_null() {
             return Err(Failure::invalid_argument("callbacks is NULL"));
@@ -435,8 +436,8 @@ unsafe fn mutation<'a>(mutations: *const khonsu_mutations, index: usize) -> Resu
 ///
 /// @param[in]  mutations Not NULL.
 /// @param[in]  index     From 0 to before khonsu_mutations_count.
-/// @param[out] out       Not NULL. The first out_size bytes of a khonsu_mutation are written, no more than its size. What
-///                       its pointer points to is borrowed, and valid until the apply callback returns.
+/// @param[out] out       Not NULL. The first out_size bytes of a khonsu_mutation are written, no more than its size.
+///                       What its pointer points to is borrowed, and valid until the apply callback returns.
 /// @param[in]  out_size  sizeof(khonsu_mutation) as the caller knows it; not 0.
 /// @param[out] error     May be NULL.
 /// @return
@@ -511,15 +512,15 @@ unsafe fn chunk(array: *mut ArrowArray, schema: *mut ArrowSchema) -> Result<arro
 /// @param[in]  loader  Not NULL.
 /// @param[in]  key     The key; readable for key_len bytes. Each key is put once.
 /// @param[in]  key_len 1 to KHONSU_KEY_MAX_BYTES.
-/// @param[in]  version The version of the commit that wrote the key last; not 0. The database's next commit is later than
-///                     all of them.
+/// @param[in]  version The version of the commit that wrote the key last; not 0. The database's next commit is later
+///                     than all of them.
 /// @param[in]  array   A record batch; consumed on every return. Its values are checked.
 /// @param[in]  schema  Its schema; consumed on every return.
 /// @param[out] error   May be NULL.
 /// @return
 /// - KHONSU_STATUS_OK: loaded. What is wrong with the key may be told by a later call on the loader.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: loader, key, array or schema is NULL; key_len is out of range; version is 0; or the
-///   batch is malformed.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: loader, key, array or schema is NULL; key_len is out of range; version is 0; or
+///   the batch is malformed.
 /// - KHONSU_STATUS_CORRUPTION: the key before this one was put twice, or its chunks are of different schemas.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
@@ -586,8 +587,8 @@ pub unsafe extern "C" fn khonsu_loader_append(
     }
 }
 
-/// Tells the version of the newest commit that is stored, where it may be later than those of the keys: one that deleted
-/// its keys. The database's next commit is later.
+/// Tells the version of the newest commit that is stored, where it may be later than those of the keys: one that
+/// deleted its keys. The database's next commit is later.
 ///
 /// @param[in]  loader  Not NULL.
 /// @param[in]  version The version.

@@ -46,7 +46,8 @@ pub struct AppendError {
     pub cause: Error,
 }
 
-/// Takes commits in their order. It must not commit to its own database, which would wait for itself. What is in the log when the database is opened again is what it comes back with.
+/// Takes commits in their order. It must not commit to its own database, which would wait for itself. What is in the
+/// log when the database is opened again is what it comes back with.
 pub trait CommitLog<C>: Send + Sync + 'static {
     /// Encodes the mutations of a commit. Committers call it at once, before their order is known; what it makes may
     /// be dropped unused.

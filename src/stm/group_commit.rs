@@ -10,7 +10,8 @@
 //!   before. So what the leader meets as INSTALLING, or does not meet, has a later stamp, and what it meets as READY
 //!   it stamps itself. The log has a prefix of the commit order at any time.
 //! - *Not seen before it is stored.* Snapshots are taken from what was made visible. A conflict can come from a commit
-//!   on its way to the log, and an append may go on top of one. When that one fails, those that have its rows fail, too.
+//!   on its way to the log, and an append may go on top of one. When that one fails, those that have its rows fail,
+//!   too.
 //! - *Read-only transactions.* Certification knows those that have begun. Between certification and visibility others
 //!   may begin, with a snapshot below. They are no predecessors only if that snapshot is below the low watermark, too.
 //!   So the leader aborts a transaction whose low watermark is visible: with stale reads one commits only if what has

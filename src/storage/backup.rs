@@ -11,8 +11,8 @@ use crate::stm::{Error, TransactionManager, TransactionOptions, Value};
 const BYTES: usize = 16 << 20;
 const KEYS: usize = 10_000;
 
-/// Writes what the database is now into a new directory, which can be opened as a database. Others go on meanwhile. Gives
-/// the version that the copy is of.
+/// Writes what the database is now into a new directory, which can be opened as a database. Others go on meanwhile.
+/// Gives the version that the copy is of.
 ///
 /// # Errors
 /// [`Error::Storage`] when there is something at `path` already, an empty directory excepted, and when writing fails.

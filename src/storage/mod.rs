@@ -82,7 +82,8 @@ pub trait Snapshot {
     fn visit(&mut self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error>;
 }
 
-/// Keeps what commits came to. It must not commit to its own database, which would wait for itself. All its errors are [`Error::Storage`] or [`Error::Corruption`].
+/// Keeps what commits came to. It must not commit to its own database, which would wait for itself. All its errors are
+/// [`Error::Storage`] or [`Error::Corruption`].
 pub trait Storage: Send + Sync + 'static {
     /// The mutations of a commit in the form in which they are stored.
     type Prepared: Send + Sync + 'static;

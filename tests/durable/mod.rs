@@ -1,4 +1,5 @@
-//! What the tests of the built-in storage share: folders, values, and a model of what is stored. Each uses a part of it.
+//! What the tests of the built-in storage share: folders, values, and a model of what is stored. Each uses a part of
+//! it.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;

@@ -5,8 +5,8 @@
 //! - *Serializability.* There is an order of the committed transactions, which respects real time, in which one after
 //!   the other they read what they have read and leave what is left. All orders are tried.
 //! - *Versions.* Commit versions are drawn once, and agree with real time.
-//! - *Log*, where there is one: it has the committed transactions in the order of their versions and no others, and what
-//!   it says is what is left.
+//! - *Log*, where there is one: it has the committed transactions in the order of their versions and no others, and
+//!   what it says is what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

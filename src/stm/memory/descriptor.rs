@@ -156,9 +156,9 @@ impl<C> Descriptor<C> {
         bases.iter().any(|base| matches!(unsafe { base.as_ref() }.state(guard), State::Aborted))
     }
 
-    /// Notes the low watermark, before the commit is published, and gives the one that counts: the first that was noted.
-    /// Whoever certifies finds the same, but for one that comes late, and where an overwriter has failed in the log
-    /// meanwhile. Each has found that it may commit with its own.
+    /// Notes the low watermark, before the commit is published, and gives the one that counts: the first that was
+    /// noted. Whoever certifies finds the same, but for one that comes late, and where an overwriter has failed in the
+    /// log meanwhile. Each has found that it may commit with its own.
     pub fn certified(&self, low: u64) -> u64 {
         // Relaxed: published by the step to COMMITTED.
         self.low.compare_exchange(0, low, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|noted| noted, |_| low)
@@ -266,7 +266,8 @@ impl<'g, C: Chunk> Installation<'g, C> {
         }
     }
 
-    /// Notes that what was installed last has rows that go after those of a version, which may be on its way to the log.
+    /// Notes that what was installed last has rows that go after those of a version, which may be on its way to the
+    /// log.
     pub fn depends_on(&mut self, base: &'g Version<C>) {
         if let Some(to_log) = &self.descriptor().to_log {
             // SAFETY: as in `log`.

@@ -10,8 +10,9 @@
 //!    that a record found under a guard has a count above zero for as long as the guard lives, and may be cloned.
 //! 3. *Chains.* Versions are linked newest first, stamps strictly decreasing. Only the head may be undecided or
 //!    aborted; where commits are logged, those on their way to the log may stand in any number above the newest
-//!    committed version, and those that failed there anywhere. The head changes by compare-and-swap alone. Links below the newest committed version change only under
-//!    the record's `trimming` flag, which is tried and never waited for, so there is one trimmer at a time.
+//!    committed version, and those that failed there anywhere. The head changes by compare-and-swap alone. Links below
+//!    the newest committed version change only under the record's `trimming` flag, which is tried and never waited for,
+//!    so there is one trimmer at a time.
 //! 4. *Unlink once, retire once.* Whoever unlinks a version (by the swap of the head that bypasses it, or as the
 //!    trimmer) retires it, and nobody else does.
 //! 5. *Descriptors.* A version's stamp word points to its transaction's descriptor until the transaction is finished by

@@ -12,7 +12,8 @@ use crate::stm::value::Value;
 
 /// A value or a tombstone, with the stamp of the transaction that wrote it.
 pub(crate) struct Version<C> {
-    /// `version << 1 | 1` once the owner has finished the commit, [`ABORTED`] once it has finished an abort, before that the address of its descriptor (even).
+    /// `version << 1 | 1` once the owner has finished the commit, [`ABORTED`] once it has finished an abort, before
+    /// that the address of its descriptor (even).
     stamp: AtomicU64,
     /// `None`: the key is deleted.
     value: Option<Value<C>>,

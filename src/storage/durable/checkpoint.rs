@@ -2,9 +2,9 @@
 //!
 //! A checkpoint is a directory with a stream for each schema of values, `<n>.arrows`, of the columns `key` (binary),
 //! `version` (uint64) and `value` (large_list of struct): a row is a chunk, and the chunks of a key follow one another.
-//! A batch of the stream, with its dictionaries before it, is a *block* of about 256 KiB, which can be read alone; so are
-//! the schema in front and the end of the stream. `MANIFEST` has the length and CRC-32 of each block of each file: no
-//! byte is without a checksum.
+//! A batch of the stream, with its dictionaries before it, is a *block* of about 256 KiB, which can be read alone; so
+//! are the schema in front and the end of the stream. `MANIFEST` has the length and CRC-32 of each block of each file:
+//! no byte is without a checksum.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

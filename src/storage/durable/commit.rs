@@ -2,8 +2,8 @@
 //!
 //! The head, made when the commit's place is known: version (8 bytes), number of schemas (4), the number of each in the
 //! segment (4 each), filled up to a multiple of 8. The tail, made before: number of mutations (8), and of each: kind
-//! (4), length of the key (4), schema as a position in the head's list (4), number of chunks (4), key; and of each chunk
-//! its length (8) and its IPC messages. Keys and chunks are filled up to a multiple of 8.
+//! (4), length of the key (4), schema as a position in the head's list (4), number of chunks (4), key; and of each
+//! chunk its length (8) and its IPC messages. Keys and chunks are filled up to a multiple of 8.
 
 use arrow_schema::SchemaRef;
 

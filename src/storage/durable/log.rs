@@ -1,8 +1,8 @@
 //! The log: commits in the order of their versions, appended to the last of its segments.
 //!
 //! What the next write will write is collected in memory behind what is acknowledged there already; a failed write is
-//! taken back to that. A segment is on the disk before the next one gets its first frame, so that only the last one with
-//! frames can have a torn tail; that first frame says where the one before ended.
+//! taken back to that. A segment is on the disk before the next one gets its first frame, so that only the last one
+//! with frames can have a torn tail; that first frame says where the one before ended.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! What the log says when a database is opened: its commits in their order, where it goes on, and whether it is damaged.
+//! What the log says when a database is opened: its commits in their order, where it goes on, and whether it is
+//! damaged.
 //!
 //! The first frame that does not check ends the log. It is what a crash left of a write, and is cut off, unless
 //! something that was written later says that it was on the disk: a frame with a durable position behind it, or any

@@ -1,8 +1,8 @@
 //! Segments: the files that the log consists of. A file has the name of a segment only when all of it is there, so that
 //! commits can be written without the length of the file changing, and a bad header is never a crash.
 //!
-//! The header: magic (8 bytes), version of the format (4), zeros (4), number (8), salt (8), zeros, and the CRC-32 of all
-//! that in the last 4. Frames follow, then zeros.
+//! The header: magic (8 bytes), version of the format (4), zeros (4), number (8), salt (8), zeros, and the CRC-32 of
+//! all that in the last 4. Frames follow, then zeros.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
