@@ -31,7 +31,7 @@ namespace {
 
 constexpr int kHours = 24;
 constexpr std::size_t kWriters = 4;
-constexpr std::size_t kBatchRows = 50;
+constexpr std::size_t kBatchRows = 10;
 
 /// What adds up: the same for the same flights in any order.
 struct Total {
@@ -180,7 +180,7 @@ int run(const std::string &input_path, const std::string &directory) {
     writing.push_back(std::async(std::launch::async, [&write, writer] { write(writer); }));
   }
   for (std::future<void> &writer : writing) {
-    while (writer.wait_for(std::chrono::milliseconds(500)) != std::future_status::ready) {
+    while (writer.wait_for(std::chrono::milliseconds(250)) != std::future_status::ready) {
       std::printf("  %lld flights on the disk; stop me when you like\n",
                   static_cast<long long>(expected.flights) + static_cast<long long>(taken_down));
       std::fflush(stdout);
