@@ -737,7 +737,7 @@ typedef struct khonsu_stats {
      */
     uint64_t versions;
     /**
-     * Bytes of the batches that the versions hold.
+     * Bytes of the batches that the versions hold, those that are in storage alone included.
      */
     uint64_t live_bytes;
     /**
@@ -785,6 +785,19 @@ typedef struct khonsu_stats {
      * Runs of a function by khonsu_db_transact after the first of its call.
      */
     uint64_t retries;
+    /**
+     * Bytes of values in memory, with a memory budget; else live_bytes.
+     */
+    uint64_t resident_bytes;
+    /**
+     * Bytes that the values which are in storage alone would take in memory; an estimate for those that were not in
+     * memory since the database was opened. 0 without a memory budget.
+     */
+    uint64_t cold_bytes;
+    /**
+     * Values that were read from storage since the database was opened because they were not in memory.
+     */
+    uint64_t cold_reads;
 } khonsu_stats;
 
 #ifdef __cplusplus
@@ -944,8 +957,8 @@ khonsu_status khonsu_options_set_max_transaction_bytes(struct khonsu_options *op
                                                        struct khonsu_error **error);
 
 /**
- * Sets the most bytes that all versions of the database together may hold before writes are refused; no limit by
- * default.
+ * Sets the most bytes that all versions of the database together may hold in memory before writes are refused; no limit
+ * by default.
  *
  * @param[in]  options Not NULL.
  * @param[in]  bytes   The limit; 0: none.
@@ -1031,6 +1044,30 @@ khonsu_status khonsu_options_set_durability(struct khonsu_options *options,
 khonsu_status khonsu_options_set_open_progress(struct khonsu_options *options,
                                                khonsu_progress_fn fn,
                                                void *context,
+                                               struct khonsu_error **error);
+
+/**
+ * Sets how many bytes of memory the values of a database that is stored at a path take, beyond which those that were
+ * not read lately are pushed out, and read back from the files of a checkpoint when somebody asks for them. No budget by
+ * default: all values are in memory.
+ *
+ * Keys stay in memory, and so do values that are in no checkpoint yet; when these take more than the budget (and more
+ * than 16 MiB), a checkpoint is made. Values of more than a quarter of the budget do not stay in memory when they were
+ * read. A call that reads a value may then fail with KHONSU_STATUS_STORAGE or KHONSU_STATUS_CORRUPTION; the transaction
+ * can go on. khonsu_db_open fails when there is a budget and no path.
+ *
+ * @param[in]  options Not NULL.
+ * @param[in]  bytes   The budget; 0: none.
+ * @param[out] error   May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: set.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is changed. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_options_set_memory_budget(struct khonsu_options *options,
+                                               uint64_t bytes,
                                                struct khonsu_error **error);
 
 /**
@@ -1362,7 +1399,8 @@ khonsu_status khonsu_loader_set_version(struct khonsu_loader *loader, uint64_t v
  * @param[out] error   May be NULL.
  * @return
  * - KHONSU_STATUS_OK: opened.
- * - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage, or a memory budget and
+ *   no path.
  * - KHONSU_STATUS_INVALID_STATE: the storage of the options was given to another database.
  * - KHONSU_STATUS_STORAGE: reading or writing failed, the path is none of a database, or a newer version of khonsu has
  *   written it.

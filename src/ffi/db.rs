@@ -45,6 +45,9 @@ struct Stored {
 impl Database {
     fn open(options: DatabaseOptions) -> Result<Database, Failure> {
         let full_validation = options.full_validation;
+        if options.memory_budget > 0 && options.path.is_none() {
+            return Err(Failure::invalid_argument("the options have a memory budget and no path"));
+        }
         let stored = match (options.path, options.storage) {
             (None, None) => {
                 let manager = TransactionManager::new(options.core);
@@ -55,7 +58,9 @@ impl Database {
             }
             (Some(path), None) => {
                 let progress = options.progress.map(|progress| progress.into_progress());
-                let storage = DurableStorage::open(&path, DurableOptions { progress, ..Default::default() })?;
+                let memory_budget = options.memory_budget;
+                let settings = DurableOptions { progress, memory_budget, ..Default::default() };
+                let storage = DurableStorage::open(&path, settings)?;
                 Stored { database: Arc::new(storage::open(options.core, storage)?), callbacks: None }
             }
             (None, Some(given)) => {
@@ -118,7 +123,7 @@ pub struct khonsu_stats {
     pub keys: u64,
     /// Versions of all keys, deletes included.
     pub versions: u64,
-    /// Bytes of the batches that the versions hold.
+    /// Bytes of the batches that the versions hold, those that are in storage alone included.
     pub live_bytes: u64,
     /// Bytes that exported arrays which are not released yet hold, in the whole process: those of other databases, and
     /// of versions that are still current, included.
@@ -143,6 +148,13 @@ pub struct khonsu_stats {
     pub conflicts_prepared: u64,
     /// Runs of a function by khonsu_db_transact after the first of its call.
     pub retries: u64,
+    /// Bytes of values in memory, with a memory budget; else live_bytes.
+    pub resident_bytes: u64,
+    /// Bytes that the values which are in storage alone would take in memory; an estimate for those that were not in
+    /// memory since the database was opened. 0 without a memory budget.
+    pub cold_bytes: u64,
+    /// Values that were read from storage since the database was opened because they were not in memory.
+    pub cold_reads: u64,
 }
 
 impl From<stm::Stats> for khonsu_stats {
@@ -162,6 +174,9 @@ impl From<stm::Stats> for khonsu_stats {
             conflicts_phantom: stats.conflicts_phantom,
             conflicts_prepared: stats.conflicts_prepared,
             retries: stats.retries,
+            resident_bytes: stats.resident_bytes,
+            cold_bytes: stats.cold_bytes,
+            cold_reads: stats.cold_reads,
         }
     }
 }
@@ -188,7 +203,8 @@ pub type khonsu_transact_fn = Option<unsafe extern "C" fn(txn: *mut khonsu_txn, 
 /// @param[out] error   May be NULL.
 /// @return
 /// - KHONSU_STATUS_OK: opened.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage, or a memory budget and
+///   no path.
 /// - KHONSU_STATUS_INVALID_STATE: the storage of the options was given to another database.
 /// - KHONSU_STATUS_STORAGE: reading or writing failed, the path is none of a database, or a newer version of khonsu has
 ///   written it.

@@ -27,12 +27,15 @@ use super::commit_log::{AppendError, CommitLog, LoggedCommit};
 use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
 use super::memory::{Descriptor, Phase};
+use super::memory_budget::MemoryBudget;
 use super::options::Durability;
 use super::sync::{Condvar, Mutex, MutexGuard, Ordering, fence};
 use super::value::Chunk;
 
 pub(crate) struct GroupCommit<C> {
     log: Arc<dyn CommitLog<C>>,
+    /// It stands here as all who look for it have looked at this first.
+    memory_budget: Option<Arc<MemoryBudget<C>>>,
     /// Whether somebody leads.
     led: Mutex<bool>,
     /// Somebody has led.
@@ -40,8 +43,13 @@ pub(crate) struct GroupCommit<C> {
 }
 
 impl<C: Chunk> GroupCommit<C> {
-    pub fn new(log: Arc<dyn CommitLog<C>>) -> Self {
-        GroupCommit { log, led: Mutex::new(false), visible: Condvar::new() }
+    pub fn new(log: Arc<dyn CommitLog<C>>, memory_budget: Option<Arc<MemoryBudget<C>>>) -> Self {
+        GroupCommit { log, memory_budget, led: Mutex::new(false), visible: Condvar::new() }
+    }
+
+    /// What the values may take of the memory, where that is limited.
+    pub fn memory_budget(&self) -> Option<&Arc<MemoryBudget<C>>> {
+        self.memory_budget.as_ref()
     }
 
     pub fn log(&self) -> &dyn CommitLog<C> {

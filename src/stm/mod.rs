@@ -11,9 +11,11 @@ mod cursor;
 mod database;
 mod dependency_tracker;
 mod error;
+mod evictable;
 mod group_commit;
 mod key;
 mod memory;
+mod memory_budget;
 pub(crate) mod meters;
 mod options;
 mod reader_marks;
@@ -33,9 +35,12 @@ pub use commit_log::{AppendError, Change, CommitLog, LoggedCommit, Mutation, Pre
 pub use conflict::{Conflict, ConflictKind, ConflictResolution};
 pub use cursor::Cursor;
 pub use error::Error;
+pub use evictable::Position;
+pub(crate) use evictable::{Evictable, Place, ValueSource, VersionValue};
 #[cfg(feature = "fail-points")]
 pub use fail_point::FailPoint;
 pub use key::{KEY_MAX_BYTES, KeyRange};
+pub(crate) use memory_budget::MemoryBudget;
 pub use options::{Direction, Durability, IsolationLevel, Options, TransactionOptions};
 pub use restore::Restore;
 pub use retry::RetryPolicy;

@@ -10,6 +10,7 @@ use super::cursor::{Cursor, batch_for};
 use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
+use super::evictable::{Evictable, VersionValue};
 use super::key::{KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
 use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
@@ -132,7 +133,9 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end,
-    /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after.
+    /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after,
+    /// [`Error::Storage`] and [`Error::Corruption`] when the value cannot be read back from storage. The transaction
+    /// can go on.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Value<C>>, Error> {
         self.get_with(key, |value| value.cloned())
     }
@@ -140,9 +143,9 @@ impl<C: Chunk> Transaction<C> {
     /// Whether a key has a value. It counts as a read of the key.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get).
+    /// Those of [`get`](Transaction::get), but for reading from storage.
     pub fn exists(&mut self, key: &[u8]) -> Result<bool, Error> {
-        self.get_with(key, |value| value.is_some())
+        self.find(key, |value| value.is_some(), |_| Ok(true))
     }
 
     /// Passes the value of a key, or `None`, to `visit`, which spares counting a reference to it. `visit` must be
@@ -150,7 +153,17 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// Those of [`get`](Transaction::get).
-    pub(crate) fn get_with<T>(&mut self, key: &[u8], visit: impl FnOnce(Option<&Value<C>>) -> T) -> Result<T, Error> {
+    pub(crate) fn get_with<T>(&mut self, key: &[u8], visit: impl Fn(Option<&Value<C>>) -> T) -> Result<T, Error> {
+        self.find(key, &visit, |cell| Ok(visit(Some(&cell.fetch()?))))
+    }
+
+    /// Passes a value in memory to `visit`, and one that may be in storage to `visit_evictable`, after the pin.
+    fn find<T>(
+        &mut self,
+        key: &[u8],
+        visit: impl FnOnce(Option<&Value<C>>) -> T,
+        visit_evictable: impl FnOnce(Arc<Evictable<C>>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let settings = self.settings;
         let snapshot = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
@@ -198,11 +211,19 @@ impl<C: Chunk> Transaction<C> {
             }
             (entry.read_at, entry.absent) = (Some(snapshot), value.is_none());
         }
-        match (appended, value) {
-            (None, value) => Ok(visit(value)),
-            (Some(rows), None) => Ok(visit(Some(&rows))),
-            (Some(rows), Some(value)) => Ok(visit(Some(&value.append(&rows)?))),
-        }
+        let cell = match (appended, value) {
+            (None, None) => return Ok(visit(None)),
+            (None, Some(VersionValue::InMemory(value))) => return Ok(visit(Some(value))),
+            (None, Some(VersionValue::Evictable(cell))) => Arc::clone(cell),
+            (Some(rows), None) => return Ok(visit(Some(&rows))),
+            (Some(rows), Some(value)) => match value.append(&rows)? {
+                VersionValue::InMemory(value) => return Ok(visit(Some(&value))),
+                VersionValue::Evictable(cell) => cell,
+            },
+        };
+        // It may have to be read, and what goes for it may tell others.
+        drop(guard);
+        visit_evictable(cell)
     }
 
     /// Makes `value` the value of a key.
@@ -245,7 +266,7 @@ impl<C: Chunk> Transaction<C> {
             within(settings.max_bytes, staged, "bytes staged by the transaction")?;
             if let limit @ Some(_) = database.options.max_total_bytes {
                 let check = || {
-                    let bytes = database.meters.live_bytes().saturating_add(staged);
+                    let bytes = database.resident_bytes().saturating_add(staged);
                     within(limit, bytes, "bytes held by the database")
                 };
                 if check().is_err() {
@@ -308,25 +329,25 @@ impl<C: Chunk> Transaction<C> {
     ) -> Result<Vec<ScannedEntry<C>>, Error> {
         let mut found = Vec::new();
         self.scan_with(range, direction, limit, |key, value| found.push((key.to_vec(), value.clone())))?;
-        Ok(found)
+        found.into_iter().map(|(key, value)| Ok((key, value.into_value()?))).collect()
     }
 
-    /// Passes the keys and values of a range to `visit`, at most `limit` of them, with less work for each than a
-    /// cursor. `visit` must be short: meanwhile nothing is freed.
+    /// Passes the keys and values of a range, wherever these are, to `visit`, at most `limit` of them, with less work for
+    /// each than a cursor. `visit` must be short: meanwhile nothing is freed.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get); some entries may have been visited then.
+    /// Those of [`get`](Transaction::get), but for reading from storage; some entries may have been visited then.
     pub(crate) fn scan_with(
         &mut self,
         range: KeyRange,
         direction: Direction,
         limit: Option<u64>,
-        mut visit: impl FnMut(&[u8], &Value<C>),
+        mut visit: impl FnMut(&[u8], &VersionValue<C>),
     ) -> Result<(), Error> {
         if self.open()?.parts().0.set.writes > 0 {
             let mut cursor = self.open_cursor(range, direction, limit)?;
-            while cursor.next(self)? {
-                cursor.entry().into_iter().for_each(|(key, value)| visit(key, value));
+            while let Some((key, value)) = cursor.step(self)? {
+                visit(key.as_slice(), &value);
             }
             return Ok(());
         }
@@ -533,6 +554,9 @@ impl Settings {
         drop(guard);
         fail_point!(CommitOver);
         database.reclaim_after(count, bytes, context, pool);
+        if let Some(budget) = database.memory_budget() {
+            budget.shrink();
+        }
         committed
     }
 

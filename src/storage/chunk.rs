@@ -28,6 +28,12 @@ pub trait ArrowChunk: Chunk {
     /// # Errors
     /// Of what it gives: [`Error::Corruption`] for a batch that cannot be a chunk.
     fn importer() -> impl FnMut(RecordBatch) -> Result<Self, Error>;
+
+    /// Makes a chunk of a batch that has the schema of this one.
+    ///
+    /// # Errors
+    /// Those of what [`importer`](ArrowChunk::importer) gives.
+    fn import_alike(&self, batch: RecordBatch) -> Result<Self, Error>;
 }
 
 impl ArrowChunk for RecordBatch {
@@ -37,5 +43,9 @@ impl ArrowChunk for RecordBatch {
 
     fn importer() -> impl FnMut(RecordBatch) -> Result<Self, Error> {
         Ok
+    }
+
+    fn import_alike(&self, batch: RecordBatch) -> Result<Self, Error> {
+        Ok(batch)
     }
 }

@@ -27,6 +27,11 @@ impl ArrowChunk for Batch {
             imported
         }
     }
+
+    fn import_alike(&self, batch: RecordBatch) -> Result<Batch, Error> {
+        Batch::from_record_batch(&batch, self.schema())
+            .map_err(|failure| Error::Corruption(failure.text().into_owned()))
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use loom::thread;
 
 use crate::stm::database::{Database, DatabasePool};
 use crate::stm::dependency_tracker::{DependencyTracker, Footprint, PointRead};
+use crate::stm::evictable::VersionValue;
 use crate::stm::key::KeyBytes;
 use crate::stm::memory::{Pool, Record, Version};
 use crate::stm::options::Options;
@@ -69,8 +70,8 @@ impl Chunk for Number {
     }
 }
 
-fn value(number: u64) -> Option<Value<Number>> {
-    Some(Value::new(Number::new(number)))
+fn value(number: u64) -> Option<VersionValue<Number>> {
+    Some(VersionValue::new(Value::new(Number::new(number)), None))
 }
 
 /// Explores a model, with so many preemptions at most.
