@@ -129,7 +129,7 @@ impl Shared {
     fn read(&self, key: &[u8], snapshot: u64, guard: &Guard) -> Option<u64> {
         let record = self.buffer.find(self.buffer.hash(key), key, guard)?;
         let version = self.tracker(guard).newest_at(record, snapshot);
-        version.and_then(Version::value).map(|value| value.newest().get())
+        version.and_then(Version::value).map(|value| value.sample().get())
     }
 
     /// What a transaction depends on that found a key absent.
