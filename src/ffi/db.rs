@@ -410,6 +410,7 @@ pub unsafe extern "C" fn khonsu_db_sync(db: *const khonsu_db, error: *mut *mut k
 /// - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
 /// - KHONSU_STATUS_STORAGE: reading or writing failed. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
 ///   khonsu_options_set_storage said so.
+/// - KHONSU_STATUS_CORRUPTION: also that a value which a memory budget keeps in storage alone is damaged.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// On failure nothing is lost. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -437,7 +438,8 @@ pub unsafe extern "C" fn khonsu_db_checkpoint(db: *const khonsu_db, error: *mut 
 /// @return
 /// - KHONSU_STATUS_OK: written, and on the disk.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
-/// - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+/// - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+/// - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// On failure there is no database at path. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -460,7 +462,8 @@ pub unsafe extern "C" fn khonsu_db_backup(
 /// @return
 /// - KHONSU_STATUS_OK: written, and on the disk.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
-/// - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+/// - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+/// - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Other calls go on meanwhile. Threads: any number at once. Since: 0.1
