@@ -18,7 +18,7 @@ use crate::stm::{Durability, Error};
 
 pub use backup::{backup, export, import};
 pub use chunk::ArrowChunk;
-pub(crate) use chunk::same_schema;
+pub(crate) use chunk::{compact, same_schema};
 pub use durable::{DurableOptions, DurableStorage, Prepared, Progress};
 pub use open::{StoredDatabase, open};
 pub use place::{Cold, Place, ValueFile};
@@ -58,7 +58,7 @@ pub struct StoredValue {
     pub key: Vec<u8>,
     /// The commit that wrote it last, or the checkpoint that it comes from, which is later.
     pub version: u64,
-    /// Its rows, all of one schema: one chunk or more, unless some are cold.
+    /// Its rows, all of one schema: one chunk or more, unless some are cold. They may be parts of larger batches.
     pub chunks: Vec<RecordBatch>,
     /// Rows that go before those of the chunks, and stay in storage for now. Only a storage with a
     /// [`memory_budget`](Storage::memory_budget) loads such.

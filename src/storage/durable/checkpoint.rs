@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use arrow_array::{Array, ArrayRef, BinaryArray, LargeListArray, RecordBatch, StructArray, UInt64Array};
 use arrow_buffer::OffsetBuffer;
@@ -18,7 +18,7 @@ use arrow_select::concat::concat_batches;
 use super::file::{self, File};
 use super::format;
 use super::ipc;
-use super::value_file::{Block, BlockCache, BlockFile};
+use super::value_file::{Block, BlockCache, BlockFile, Rows};
 use crate::stm::{Error, Position};
 use crate::storage::{Cold, Place, Snapshot, StoredValue, ValueFile, same_schema};
 
@@ -28,6 +28,8 @@ const MAGIC: &[u8; 8] = b"khonsucp";
 const BLOCK: u64 = 256 << 10;
 /// Bytes of values that wait to become blocks, of all schemas together.
 const WAITING: u64 = 64 << 20;
+/// Blocks that are read ahead of those whose values are taken up.
+const READ_AHEAD: usize = 4;
 /// Files of a checkpoint that are kept open for values which are read back: those that have most of them.
 const OPEN_FILES: usize = 64;
 
@@ -384,59 +386,128 @@ pub(super) fn read(
     progress: &mut dyn FnMut(u64),
     visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>,
 ) -> Result<Checkpoint, Error> {
-    let (manifest, mut bytes) = Manifest::read(folder)?;
+    let (manifest, bytes) = Manifest::read(folder)?;
     progress(bytes);
-    let mut keys = 0;
+    let mut reading = Reading { cold: cache.is_some(), visit, last: None, keys: 0, bytes };
     let unused = Arc::default();
-    for (number, blocks) in manifest.files.iter().enumerate() {
-        let file = Arc::new(BlockFile::open(stream_path(folder, number), blocks, cache.unwrap_or(&unused))?);
-        bytes += file.length();
-        progress(file.head());
-        let mut last: Option<StoredValue> = None;
-        for block in 1.. {
-            let Some(rows) = file.rows(block)?.map(Arc::new) else {
-                break;
-            };
-            progress(rows.bytes());
-            if cache.is_some() {
-                file.remember(block, &rows);
-            }
-            for row in 0..rows.len() {
-                let key = rows.key(row);
-                let goes_on = last.as_ref().is_some_and(|stored| stored.key == key);
-                if !goes_on {
-                    let (key, version) = (key.to_vec(), rows.version(row));
-                    let place = || Place {
-                        file: Arc::clone(&file) as Arc<dyn ValueFile>,
-                        position: Position { block, row: row as u32, chunks: 0 },
-                    };
-                    let cold = cache.map(|_| Cold { place: place(), bytes: 0 });
-                    if let Some(whole) = last.replace(StoredValue { key, version, chunks: Vec::new(), cold }) {
-                        keys += 1;
-                        visit(whole)?;
-                    }
-                }
-                match &mut last {
-                    Some(StoredValue { cold: Some(cold), .. }) => {
-                        cold.place.position.chunks += 1;
-                        cold.bytes += rows.bytes_of(row);
-                    }
-                    Some(stored) => stored.chunks.push(rows.chunk(row, row + 1)?),
-                    None => {}
-                }
-            }
-        }
-        progress(ipc::END_OF_STREAM.len() as u64);
-        if let Some(whole) = last {
-            keys += 1;
-            visit(whole)?;
-        }
-    }
-    if keys != manifest.keys {
-        let folder = folder.display();
+    let cache = cache.unwrap_or(&unused);
+    std::thread::scope(|scope| {
+        // Reading, checking and decoding go on while values are taken up.
+        let (sender, steps) = mpsc::sync_channel(READ_AHEAD);
+        let files = &manifest.files;
+        let read = move || read_blocks(folder, files, cache, |step| sender.send(step).is_ok());
+        let thread = std::thread::Builder::new().name("khonsu reader".into());
+        let failed = |cause| Error::Storage(format!("reading {}: no thread for it: {cause}", folder.display()));
+        thread.spawn_scoped(scope, read).map_err(failed)?;
+        steps.iter().try_for_each(|step| reading.step(step?, progress))
+    })?;
+    if reading.keys != manifest.keys {
+        let (folder, keys) = (folder.display(), reading.keys);
         return Err(Error::Corruption(format!("{folder}: it has {keys} keys, and its manifest {}", manifest.keys)));
     }
-    Ok(Checkpoint { version: manifest.version, keys, bytes })
+    Ok(Checkpoint { version: manifest.version, keys: manifest.keys, bytes: reading.bytes })
+}
+
+/// What comes of reading the files of a checkpoint, one after the other.
+enum Step {
+    Opened(Arc<BlockFile>),
+    Block(Arc<BlockFile>, u32, Arc<Rows>),
+    Ended,
+}
+
+/// Passes the steps on until `pass` has had enough.
+fn read_blocks(
+    folder: &Path,
+    files: &[Vec<Block>],
+    cache: &Arc<BlockCache>,
+    pass: impl Fn(Result<Step, Error>) -> bool,
+) {
+    let read = || {
+        for (number, blocks) in files.iter().enumerate() {
+            let file = Arc::new(BlockFile::open(stream_path(folder, number), blocks, cache)?);
+            let mut wanted = pass(Ok(Step::Opened(Arc::clone(&file))));
+            for block in 1.. {
+                let Some(rows) = file.rows(block)? else {
+                    break;
+                };
+                wanted = wanted && pass(Ok(Step::Block(Arc::clone(&file), block, Arc::new(rows))));
+                if !wanted {
+                    return Ok(());
+                }
+            }
+            if !pass(Ok(Step::Ended)) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = read() {
+        _ = pass(Err(error));
+    }
+}
+
+/// Makes values of the steps.
+struct Reading<'a> {
+    /// Whether the values stay where they are.
+    cold: bool,
+    visit: &'a mut dyn FnMut(StoredValue) -> Result<(), Error>,
+    /// The value of the file that may go on.
+    last: Option<StoredValue>,
+    keys: u64,
+    bytes: u64,
+}
+
+impl Reading<'_> {
+    fn step(&mut self, step: Step, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
+        match step {
+            Step::Opened(file) => {
+                self.bytes += file.length();
+                progress(file.head());
+                Ok(())
+            }
+            Step::Block(file, number, rows) => {
+                progress(rows.bytes());
+                if self.cold {
+                    file.remember(number, &rows);
+                }
+                (0..rows.len()).try_for_each(|row| self.row(&file, number, &rows, row))
+            }
+            Step::Ended => {
+                progress(ipc::END_OF_STREAM.len() as u64);
+                self.pass_last(None)
+            }
+        }
+    }
+
+    fn row(&mut self, file: &Arc<BlockFile>, block: u32, rows: &Rows, row: usize) -> Result<(), Error> {
+        let key = rows.key(row);
+        if self.last.as_ref().is_none_or(|last| last.key != key) {
+            let position = Position { block, row: row as u32, chunks: 0 };
+            let place = || Place { file: Arc::clone(file) as Arc<dyn ValueFile>, position };
+            let cold = self.cold.then(|| Cold { place: place(), bytes: 0 });
+            let next = StoredValue { key: key.to_vec(), version: rows.version(row), chunks: Vec::new(), cold };
+            self.pass_last(Some(next))?;
+        }
+        match &mut self.last {
+            Some(StoredValue { cold: Some(cold), .. }) => {
+                cold.place.position.chunks += 1;
+                cold.bytes += rows.bytes_of(row);
+            }
+            Some(last) => last.chunks.push(rows.chunk(row, row + 1)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn pass_last(&mut self, next: Option<StoredValue>) -> Result<(), Error> {
+        match std::mem::replace(&mut self.last, next) {
+            Some(whole) => {
+                self.keys += 1;
+                (self.visit)(whole)
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

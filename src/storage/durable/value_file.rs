@@ -5,12 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, LargeListArray, RecordBatch, RecordBatchOptions, StructArray, UInt64Array,
-};
+use arrow_array::{Array, BinaryArray, LargeListArray, RecordBatch, RecordBatchOptions, StructArray, UInt64Array};
 use arrow_buffer::{Buffer, MutableBuffer};
-use arrow_data::transform::MutableArrayData;
-use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
+use arrow_schema::{DataType, Schema, SchemaRef};
 
 use super::file::File;
 use super::ipc::{self, BatchDecoder};
@@ -124,7 +121,7 @@ impl ValueFile for BlockFile {
             let rows = self.cached_rows(block)?;
             let end = rows.len().min(row + left);
             if row < end {
-                read.push(rows.chunk(row, end)?);
+                read.push(rows.chunk(row, end));
                 left -= end - row;
             }
             (block, row) = (block + 1, 0);
@@ -195,13 +192,19 @@ fn damaged(path: &Path, offset: u64, what: &str) -> Error {
     Error::Corruption(format!("{} at offset {offset}: {what}", path.display()))
 }
 
+/// The items of all lists, one behind the other.
+fn items_of(lists: &LargeListArray, schema: SchemaRef) -> Option<RecordBatch> {
+    let items = lists.values().as_any().downcast_ref::<StructArray>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(items.len()));
+    RecordBatch::try_new_with_options(schema, items.columns().to_vec(), &options).ok()
+}
+
 /// The rows of a block.
 pub(super) struct Rows {
     keys: BinaryArray,
     versions: UInt64Array,
     lists: LargeListArray,
-    items: StructArray,
-    schema: SchemaRef,
+    items: RecordBatch,
     bytes: u64,
 }
 
@@ -211,9 +214,8 @@ impl Rows {
         Some(Rows {
             keys: batch.column(0).as_any().downcast_ref::<BinaryArray>()?.clone(),
             versions: batch.column(1).as_any().downcast_ref::<UInt64Array>()?.clone(),
-            items: lists.values().as_any().downcast_ref::<StructArray>()?.clone(),
+            items: items_of(&lists, schema)?,
             lists,
-            schema,
             bytes,
         })
     }
@@ -239,30 +241,13 @@ impl Rows {
     pub(super) fn bytes_of(&self, row: usize) -> u64 {
         let offsets = self.lists.value_offsets();
         // Each chunk for at least a row.
-        let (part, all) = (offsets[row + 1] - offsets[row] + 1, self.items.len() + self.len());
+        let (part, all) = (offsets[row + 1] - offsets[row] + 1, self.items.num_rows() + self.len());
         (u128::from(self.bytes) * part as u128 / all as u128) as u64
     }
 
-    /// The chunks of some rows as one.
-    pub(super) fn chunk(&self, first: usize, end: usize) -> Result<RecordBatch, Error> {
+    /// The chunks of some rows as one, which keeps the whole block.
+    pub(super) fn chunk(&self, first: usize, end: usize) -> RecordBatch {
         let (from, to) = (self.lists.value_offsets()[first] as usize, self.lists.value_offsets()[end] as usize);
-        let whole = first == 0 && end == self.len();
-        let columns = self.items.columns().iter().map(|column| match whole {
-            true => Ok(column.slice(from, to - from)),
-            false => copy(column, from, to),
-        });
-        let options = RecordBatchOptions::new().with_row_count(Some(to - from));
-        columns
-            .collect::<Result<_, _>>()
-            .and_then(|columns| RecordBatch::try_new_with_options(self.schema.clone(), columns, &options))
-            .map_err(|cause| Error::Corruption(format!("a value of a checkpoint is damaged: {cause}")))
+        self.items.slice(from, to - from)
     }
-}
-
-/// A part of an array in memory of its own: a slice would keep the whole block.
-fn copy(array: &ArrayRef, from: usize, to: usize) -> Result<ArrayRef, ArrowError> {
-    let data = array.to_data();
-    let mut copied = MutableArrayData::new(vec![&data], false, to - from);
-    copied.try_extend(0, from, to)?;
-    Ok(arrow_array::make_array(copied.freeze()))
 }
