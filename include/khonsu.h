@@ -1514,6 +1514,7 @@ khonsu_status khonsu_db_sync(const struct khonsu_db *db, struct khonsu_error **e
  * - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
  * - KHONSU_STATUS_STORAGE: reading or writing failed. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
  *   khonsu_options_set_storage said so.
+ * - KHONSU_STATUS_CORRUPTION: also that a value which a memory budget keeps in storage alone is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * On failure nothing is lost. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -1530,7 +1531,8 @@ khonsu_status khonsu_db_checkpoint(const struct khonsu_db *db, struct khonsu_err
  * @return
  * - KHONSU_STATUS_OK: written, and on the disk.
  * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
- * - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+ * - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+ * - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * On failure there is no database at path. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -1547,7 +1549,8 @@ khonsu_status khonsu_db_backup(const struct khonsu_db *db, const char *path, str
  * @return
  * - KHONSU_STATUS_OK: written, and on the disk.
  * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
- * - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+ * - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+ * - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -1607,6 +1610,8 @@ void khonsu_db_free(struct khonsu_db *db);
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows whose schema is not that of the rows there.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in both outs; the transaction can go on. Threads: serialized.
@@ -1637,6 +1642,8 @@ khonsu_status khonsu_txn_get(struct khonsu_txn *txn,
  *   were put without full validation turn out malformed when they are joined.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in out_array; the transaction can go on. Threads: serialized.
@@ -1665,6 +1672,8 @@ khonsu_status khonsu_txn_get_with_schema(struct khonsu_txn *txn,
  * - KHONSU_STATUS_INVALID_ARGUMENT: txn, key or out_stream is NULL, or key_len is out of range.
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows whose schema is not that of the rows there.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in out_stream; the transaction can go on. Threads: serialized.
@@ -1977,8 +1986,9 @@ khonsu_status khonsu_txn_scan_prefix(struct khonsu_txn *txn,
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in out_stream; the transaction can go on. A get_next of the
- * stream fails with EINVAL when values put without full validation turn out malformed. Threads: serialized; the
- * stream: one thread at a time, any thread. Since: 0.1
+ * stream fails with EINVAL when values put without full validation turn out malformed, and, with a memory budget
+ * (khonsu_options_set_memory_budget), when a value in storage turns out damaged; with EIO when it cannot be read.
+ * Threads: serialized; the stream: one thread at a time, any thread. Since: 0.1
  */
 khonsu_status khonsu_txn_scan_stream(struct khonsu_txn *txn,
                                      const void *start,
@@ -2124,6 +2134,9 @@ void khonsu_txn_free(struct khonsu_txn *txn);
  *   stays where it is.
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows to the next entry whose schema is not that of the
  *   rows there. The cursor is on no entry; the next call tries that one again.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   of the next entry is in storage alone and cannot be read, or is damaged; the message says where. The cursor is on
+ *   no entry; the next call tries that one again.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Threads: serialized. Since: 0.1

@@ -145,7 +145,7 @@ impl<C: Chunk> Transaction<C> {
     /// # Errors
     /// Those of [`get`](Transaction::get), but for reading from storage.
     pub fn exists(&mut self, key: &[u8]) -> Result<bool, Error> {
-        self.find(key, |value| value.is_some(), |_| Ok(true))
+        self.find(key, |_| Ok(None), |is_there, _| is_there)
     }
 
     /// Passes the value of a key, or `None`, to `visit`, which spares counting a reference to it. `visit` must be
@@ -153,16 +153,18 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// Those of [`get`](Transaction::get).
-    pub(crate) fn get_with<T>(&mut self, key: &[u8], visit: impl Fn(Option<&Value<C>>) -> T) -> Result<T, Error> {
-        self.find(key, &visit, |cell| Ok(visit(Some(&cell.fetch()?))))
+    pub(crate) fn get_with<T>(&mut self, key: &[u8], visit: impl FnOnce(Option<&Value<C>>) -> T) -> Result<T, Error> {
+        self.find(key, |cell| cell.fetch().map(Some), |_, value| visit(value))
     }
 
-    /// Passes a value in memory to `visit`, and one that may be in storage to `visit_evictable`, after the pin.
+    /// Tells `visit` whether a key has a value, and which. One that may be in storage is the one that `fetch` gives,
+    /// outside of the pin.
+    #[inline(always)]
     fn find<T>(
         &mut self,
         key: &[u8],
-        visit: impl FnOnce(Option<&Value<C>>) -> T,
-        visit_evictable: impl FnOnce(Arc<Evictable<C>>) -> Result<T, Error>,
+        fetch: impl FnOnce(Arc<Evictable<C>>) -> Result<Option<Value<C>>, Error>,
+        visit: impl FnOnce(bool, Option<&Value<C>>) -> T,
     ) -> Result<T, Error> {
         let settings = self.settings;
         let snapshot = self.snapshot;
@@ -181,8 +183,8 @@ impl<C: Chunk> Transaction<C> {
                 read_at.get_or_insert(snapshot);
             }
             match &write.operation {
-                Operation::Put(value) => return Ok(visit(Some(value))),
-                Operation::Delete => return Ok(visit(None)),
+                Operation::Put(value) => return Ok(visit(true, Some(value))),
+                Operation::Delete => return Ok(visit(false, None)),
                 Operation::Append(rows) => appended = Some(rows.clone()),
             }
         }
@@ -211,19 +213,19 @@ impl<C: Chunk> Transaction<C> {
             }
             (entry.read_at, entry.absent) = (Some(snapshot), value.is_none());
         }
-        let cell = match (appended, value) {
-            (None, None) => return Ok(visit(None)),
-            (None, Some(VersionValue::InMemory(value))) => return Ok(visit(Some(value))),
-            (None, Some(VersionValue::Evictable(cell))) => Arc::clone(cell),
-            (Some(rows), None) => return Ok(visit(Some(&rows))),
-            (Some(rows), Some(value)) => match value.append(&rows)? {
-                VersionValue::InMemory(value) => return Ok(visit(Some(&value))),
-                VersionValue::Evictable(cell) => cell,
-            },
+        let value = match (appended, value) {
+            (None, None) => return Ok(visit(false, None)),
+            (None, Some(VersionValue::InMemory(value))) => return Ok(visit(true, Some(value))),
+            (None, Some(VersionValue::Evictable(cell))) => VersionValue::Evictable(Arc::clone(cell)),
+            (Some(rows), None) => VersionValue::InMemory(rows),
+            (Some(rows), Some(value)) => value.append(&rows)?,
         };
         // It may have to be read, and what goes for it may tell others.
         drop(guard);
-        visit_evictable(cell)
+        match value {
+            VersionValue::InMemory(value) => Ok(visit(true, Some(&value))),
+            VersionValue::Evictable(cell) => Ok(visit(true, fetch(cell)?.as_ref())),
+        }
     }
 
     /// Makes `value` the value of a key.

@@ -114,6 +114,9 @@ STATS_FIELDS = (
     "conflicts_phantom",
     "conflicts_prepared",
     "retries",
+    "resident_bytes",
+    "cold_bytes",
+    "cold_reads",
 )
 
 
@@ -152,6 +155,7 @@ PROTOTYPES = {
     "khonsu_options_set_path": (c_int32, (c_void_p, c_char_p, _ERROR)),
     "khonsu_options_set_durability": (c_int32, (c_void_p, c_int32, _ERROR)),
     "khonsu_options_set_open_progress": (c_int32, (c_void_p, PROGRESS_FUNCTION, c_void_p, _ERROR)),
+    "khonsu_options_set_memory_budget": (c_int32, (c_void_p, c_uint64, _ERROR)),
     "khonsu_options_set_storage": (c_int32, (c_void_p, c_void_p, _ERROR)),
     "khonsu_options_free": (None, (c_void_p,)),
     "khonsu_txn_options_new": (c_void_p, ()),

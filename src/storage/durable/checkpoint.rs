@@ -57,7 +57,8 @@ impl Written {
         let mut largest: Vec<usize> = (0..self.files.len()).collect();
         largest.sort_by_key(|file| std::cmp::Reverse(self.files[*file].iter().map(|block| block.length).sum::<u64>()));
         let mut open: Vec<Option<Arc<dyn ValueFile>>> = vec![None; self.files.len()];
-        for &number in largest.iter().take(OPEN_FILES) {
+        let wanted = if self.positions.is_empty() { 0 } else { OPEN_FILES };
+        for &number in largest.iter().take(wanted) {
             let file = BlockFile::open(stream_path(&folder, number), &self.files[number], cache);
             open[number] = file.ok().map(|file| Arc::new(file) as Arc<dyn ValueFile>);
         }

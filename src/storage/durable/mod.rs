@@ -243,6 +243,7 @@ impl Storage for DurableStorage {
             let cache = (self.memory_budget > 0).then_some(&self.cache);
             let folder = format::checkpoint_path(&self.folder, newest);
             checkpoint_bytes = overlay.visit_checkpoint(&folder, cache, visit)?;
+            self.cache.clear();
         }
         overlay.visit_rest(visit)?;
         let version = log.version();

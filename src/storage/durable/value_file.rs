@@ -150,6 +150,12 @@ impl BlockCache {
         Some(rows)
     }
 
+    /// Forgets all blocks.
+    pub(super) fn clear(&self) {
+        let forgotten = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(forgotten);
+    }
+
     fn put(&self, file: u64, block: u32, rows: &Arc<Rows>) {
         if rows.bytes > LARGEST_CACHED {
             return;
