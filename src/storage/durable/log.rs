@@ -172,7 +172,7 @@ impl Log {
     /// Puts the frames of commits behind what is pending, and says whether the segment has room for them.
     fn collect_here(&mut self, commits: &[Commit<'_, Prepared>]) -> Result<bool, Error> {
         let mut numbers = Vec::new();
-        for Commit { version, prepared } in commits {
+        for Commit { version, prepared, .. } in commits {
             numbers.clear();
             for schema in &prepared.schemas {
                 let (number, new) = self.schemas.number(schema);
@@ -383,7 +383,7 @@ mod tests {
     fn apply(log: &mut Log, versions: &[u64], durability: Durability) -> Result<(), ApplyError> {
         let delete = Mutation { key: b"key".to_vec(), change: Change::Delete };
         let prepared = Prepared::new(&[delete]).expect("it can be stored");
-        let commits = versions.iter().map(|&version| Commit { version, prepared: &prepared });
+        let commits = versions.iter().map(|&version| Commit { version, prepared: &prepared, decides: None });
         log.append(&commits.collect::<Vec<_>>(), durability)
     }
 
