@@ -69,7 +69,7 @@ fn strategies_at_every_level_for_every_write() {
                     }
                     None => {
                         let expected =
-                            Conflict { kind: ConflictKind::WriteWrite, key: b"k".to_vec(), range: None, version };
+                            Conflict { kind: ConflictKind::WriteWrite, key: b"k".to_vec(), range: None, version, holder: None };
                         assert_eq!(conflicts_of(committed), [expected], "{case}");
                         assert_eq!(state(&database), named(&[("k", 1)]), "nothing is applied: {case}");
                     }
@@ -218,6 +218,7 @@ fn every_failing_key_is_reported() {
         kind: ConflictKind::WriteWrite,
         key: key.as_bytes().to_vec(),
         range: None,
+        holder: None,
         version,
     };
     assert_eq!(conflicts, [conflict("a", first), conflict("d", second)]);

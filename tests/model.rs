@@ -390,6 +390,7 @@ impl ModelTransaction {
                         kind: ConflictKind::WriteWrite,
                         key: key.clone(),
                         range: None,
+                        holder: None,
                         version: version_of(key),
                     });
                     continue;
