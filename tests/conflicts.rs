@@ -68,8 +68,13 @@ fn strategies_at_every_level_for_every_write() {
                         assert_eq!(committed_rows(&database, "other"), Some(vec![5]), "the rest commits: {case}");
                     }
                     None => {
-                        let expected =
-                            Conflict { kind: ConflictKind::WriteWrite, key: b"k".to_vec(), range: None, version, holder: None };
+                        let expected = Conflict {
+                            kind: ConflictKind::WriteWrite,
+                            key: b"k".to_vec(),
+                            range: None,
+                            version,
+                            holder: None,
+                        };
                         assert_eq!(conflicts_of(committed), [expected], "{case}");
                         assert_eq!(state(&database), named(&[("k", 1)]), "nothing is applied: {case}");
                     }

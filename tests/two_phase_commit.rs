@@ -299,7 +299,8 @@ fn distributed_write_skew_of_parts_that_write() {
 
 #[test]
 fn writers_of_all_kinds_meet_what_is_held() {
-    let database = database(&[("written", 1), ("read", 1), ("range/1", 1), ("appended", 1), ("deleted", 1), ("free", 1)]);
+    let database =
+        database(&[("written", 1), ("read", 1), ("range/1", 1), ("appended", 1), ("deleted", 1), ("free", 1)]);
     prepare(&database, "holder", |transaction| {
         assert_eq!((get(transaction, "read"), get(transaction, "absent")), (Some(1), None));
         assert_eq!(scan_range(transaction, KeyRange::prefix(b"range/")).len(), 1);
@@ -505,7 +506,10 @@ fn savepoints_leave_no_holds() {
     });
     overtake(&database, &[("undone", 3)]);
     database.commit(&id("one")).unwrap();
-    assert_eq!((committed_rows(&database, "kept"), committed_rows(&database, "undone")), (Some(vec![1]), Some(vec![3])));
+    assert_eq!(
+        (committed_rows(&database, "kept"), committed_rows(&database, "undone")),
+        (Some(vec![1]), Some(vec![3]))
+    );
 }
 
 // ---- ids and repeated calls ----
@@ -816,7 +820,9 @@ fn what_is_in_doubt_comes_back_held() {
     let database = kept.manager();
     assert_eq!(database.commit(&id("one")), Ok(version));
     assert_eq!(database.recover().unwrap().len(), 1);
-    assert!(kept.with(|state| state.groups.iter().any(|(_, durability)| *durability == khonsu::stm::Durability::Synced)));
+    assert!(
+        kept.with(|state| state.groups.iter().any(|(_, durability)| *durability == khonsu::stm::Durability::Synced))
+    );
 }
 
 #[test]
