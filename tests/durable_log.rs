@@ -125,7 +125,7 @@ impl Random {
             .map(|(version, mutations)| (version, storage.prepare(mutations).expect("it can be stored")))
             .collect();
         let commits: Vec<Commit<'_, Prepared>> =
-            prepared.iter().map(|(version, prepared)| Commit { version: *version, prepared }).collect();
+            prepared.iter().map(|(version, prepared)| Commit { version: *version, prepared, decides: None }).collect();
         storage.apply(&commits, durability).expect("it is stored");
     }
 }

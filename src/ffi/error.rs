@@ -97,6 +97,13 @@ impl From<stm::Error> for Failure {
             stm::Error::Storage(text) => Self::storage(text),
             stm::Error::Corruption(text) => Self::corruption(text),
             stm::Error::Locked(text) => Self::new(khonsu_status::Locked, text),
+            stm::Error::NotDurable(text) => Self::new(khonsu_status::NotDurable, text),
+            stm::Error::Duplicate(text) => Self::new(khonsu_status::Duplicate, text),
+            // Exports make an outcome of it before it comes here.
+            stm::Error::UnknownId(text) => Self::invalid_argument(text),
+            stm::Error::Busy(text) => Self::new(khonsu_status::Busy, text),
+            stm::Error::AlreadyDecided(_) => Self::new(khonsu_status::AlreadyDecided, error.to_string()),
+            stm::Error::Heuristic(_) => Self::new(khonsu_status::Heuristic, error.to_string()),
         }
     }
 }

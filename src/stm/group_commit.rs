@@ -138,7 +138,7 @@ impl<C: Chunk> GroupCommit<C> {
         for member in group {
             if let Some(logged) = member.descriptor.logged(tracker.guard) {
                 durability = durability.max(logged.durability);
-                commits.push(LoggedCommit { version: member.version, prepared: &logged.prepared });
+                commits.push(LoggedCommit { version: member.version, prepared: &logged.prepared, decides: None });
             }
         }
         if commits.is_empty() {

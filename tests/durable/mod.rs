@@ -140,7 +140,7 @@ impl Model {
     pub fn apply(&mut self, storage: &DurableStorage, version: u64, mutations: Vec<Mutation>, durability: Durability) {
         self.commit(version, &mutations);
         let prepared = storage.prepare(mutations).expect("it can be stored");
-        storage.apply(&[Commit { version, prepared: &prepared }], durability).expect("it is stored");
+        storage.apply(&[Commit { version, prepared: &prepared, decides: None }], durability).expect("it is stored");
     }
 
     /// What is loaded is this.

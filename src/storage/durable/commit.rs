@@ -100,6 +100,13 @@ pub(super) struct StoredMutation<'a> {
     pub(super) chunks: Vec<&'a [u8]>,
 }
 
+/// The numbers of the schemas that the body of a commit names.
+pub(super) fn schemas(body: &[u8]) -> Option<Vec<u32>> {
+    let mut reader = Reader(body);
+    reader.u64()?;
+    read_schemas(&mut reader)
+}
+
 /// The mutations in the body of a commit, as [`Prepared`] has them.
 pub(super) fn tail(body: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader(body);

@@ -34,7 +34,7 @@ use crate::storage::{ApplyError, same_schema};
 const PENDING_BYTES: usize = 1 << 20;
 
 /// Where a log goes on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct End {
     /// Segments that are full, ascending.
     pub(super) full: Vec<FullSegment>,
@@ -153,7 +153,8 @@ impl Log {
             return Err(ApplyError { applied: 0, cause });
         }
         for (applied, entry) in entries.iter().enumerate() {
-            self.append_group(std::slice::from_ref(entry), durability).map_err(|cause| ApplyError { applied, cause })?;
+            self.append_group(std::slice::from_ref(entry), durability)
+                .map_err(|cause| ApplyError { applied, cause })?;
         }
         Ok(())
     }
@@ -328,6 +329,12 @@ impl Log {
         self.sync()
     }
 
+    /// Whether there can be a checkpoint of what is acknowledged. It must not have what came after a decision, or of it,
+    /// when the decision is not on the disk: the transaction would be in doubt again.
+    pub(super) fn prepare_checkpoint(&mut self) -> Result<(), Error> {
+        if self.notes > 0 { self.sync() } else { self.check() }
+    }
+
     /// The full segments that have no commit newer than `version`.
     pub(super) fn covered(&self, version: u64) -> Option<Covered> {
         let covered = self.full.iter().take_while(|segment| segment.version <= version).last();
@@ -406,7 +413,7 @@ impl Start {
         let mut reader = Reader(body);
         let (previous_end, version) = (reader.u64()?, reader.u64()?);
         // There were none in the first version.
-        let notes = if format >= format::FORMAT_VERSION { reader.u64()? } else { 0 };
+        let notes = if format > format::OLDEST_VERSION { reader.u64()? } else { 0 };
         reader.0.is_empty().then_some(Start { previous_end, version, notes })
     }
 }
@@ -472,15 +479,15 @@ mod tests {
     fn log(name: &str) -> (Log, PathBuf) {
         let folder = std::env::temp_dir().join(format!("khonsu-log-{}-{name}", std::process::id()));
         file::create_directory(&folder).expect("it can be made");
-        let log = Log::new(folder.clone(), 1 << 16, End { full: Vec::new(), last: None, version: 0 });
+        let log = Log::new(folder.clone(), 1 << 16, End::default());
         (log.expect("it can be made"), folder)
     }
 
     fn apply(log: &mut Log, versions: &[u64], durability: Durability) -> Result<(), ApplyError> {
         let delete = Mutation { key: b"key".to_vec(), change: Change::Delete };
         let prepared = Prepared::new(&[delete]).expect("it can be stored");
-        let commits = versions.iter().map(|&version| Commit { version, prepared: &prepared });
-        log.append(&commits.collect::<Vec<_>>(), durability)
+        let commits = versions.iter().map(|&version| Commit { version, prepared: &prepared, decides: None });
+        log.append(&commits.map(|commit| Entry::commit(&commit)).collect::<Vec<_>>(), durability)
     }
 
     fn frames(path: &Path, salt: u64) -> Vec<Kind> {
