@@ -51,6 +51,11 @@ impl Kind {
         Kind::End,
     ];
 
+    /// Whether it says anything of prepared transactions.
+    pub(super) fn is_note(self) -> bool {
+        !matches!(self, Kind::Start | Kind::Schema | Kind::Commit | Kind::End)
+    }
+
     fn bytes(self) -> [u8; 4] {
         *match self {
             Kind::Start => b"\xa5St\x01",

@@ -154,6 +154,9 @@ impl Replayed {
         replay: &mut dyn Replay,
     ) -> Result<(), Error> {
         let corruption = |what: &str| segment.corruption(offset, what);
+        if segment.version == format::OLDEST_VERSION && kind.is_note() {
+            return Err(corruption("a frame of a later format"));
+        }
         let without_sense = || corruption("a note on a prepared transaction without sense");
         let mut note = |noted: Noted, place| {
             self.counted.notes += 1;
