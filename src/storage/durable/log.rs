@@ -226,7 +226,10 @@ impl Log {
                 numbers.push(number);
             }
             let begin = self.pending.len();
-            let head = [entry.head.as_slice(), &mutations.head(&numbers)].concat();
+            let mut head = mutations.head(&numbers);
+            if !entry.head.is_empty() {
+                head.splice(..0, entry.head.iter().copied());
+            }
             frame::append(&mut self.pending, salt, durable, entry.kind, &head, &mutations.prepared.tail);
             if entry.kind == Kind::Prepared {
                 places.push_back(Place {
@@ -473,7 +476,9 @@ mod tests {
     use std::path::Path;
 
     use super::super::file::File;
+    use super::super::replay;
     use super::*;
+    use crate::stm::{Decided, Decision, GlobalId, Held, Note, Outcome};
     use crate::storage::{Change, Commit, Mutation};
 
     fn log(name: &str) -> (Log, PathBuf) {
@@ -543,6 +548,92 @@ mod tests {
             assert!(text.contains("since this failed: writing "), "{text}");
         }
         assert_eq!(frames(&path, log.segment.salt), [Kind::Start, Kind::Commit]);
+        drop(log);
+        file::remove_directory(&folder).expect("it can be removed");
+    }
+
+    fn note(log: &mut Log, note: &Note<'_, Prepared>) {
+        log.append(&[Entry::note(note)], Durability::Synced).expect("it is taken");
+    }
+
+    fn names(ledger: &Ledger, folder: &Path) -> (Vec<GlobalId>, Vec<Outcome>) {
+        let name = |place: &Place| place.read(folder, |body| note::read_prepared(body).map(|read| Ok(read.id)));
+        let mut in_doubt: Vec<_> =
+            ledger.in_doubt().into_iter().map(|place| name(place).expect("it is there")).collect();
+        in_doubt.sort_unstable();
+        (in_doubt, ledger.outcomes())
+    }
+
+    /// What a crash would leave in doubt, and remembered. The log goes on.
+    fn replayed(folder: &Path, version: u64) -> Result<(Vec<GlobalId>, Vec<Outcome>), Error> {
+        struct Ignored;
+        impl replay::Replay for Ignored {
+            fn define(&mut self, message: &[u8]) -> Result<SchemaRef, Error> {
+                ipc::decode_schema(message)
+            }
+
+            fn commit(&mut self, _: u64, _: &[u8], _: &[SchemaRef]) -> Option<Result<(), Error>> {
+                Some(Ok(()))
+            }
+
+            fn progress(&mut self, _: u64) {}
+        }
+        let segments = format::Contents::of(folder)?.segments;
+        let replayed = replay::replay(folder, 1 << 16, version, &segments, &mut Ignored)?;
+        Ok(names(replayed.ledger(), folder))
+    }
+
+    #[test]
+    fn notes_may_be_repeated_and_their_segments_removed_up_to_any_step() {
+        let (mut log, folder) = log("repeat");
+        let ids: Vec<GlobalId> = (0..6_u8).map(|number| GlobalId::new(&[number; 9]).expect("it is short")).collect();
+        let prepared = Prepared::new(&[Mutation { key: vec![7; 10_000], change: Change::Delete }]).expect("it can be");
+        let held = Held { keys: vec![vec![1; 60_000]], ranges: Vec::new() };
+        let mut version = 0;
+        for id in &ids {
+            note(&mut log, &Note::Prepared { id, time_micros: 0, mutations: &prepared, held: &held });
+            version += 1;
+            apply(&mut log, &[version], Durability::Synced).expect("it is taken");
+        }
+        let decided = |id| Decided { id, decision: Decision::Rollback, heuristic: false, time_micros: 5 };
+        for id in [&ids[4], &ids[1]] {
+            note(&mut log, &Note::Decided(decided(id)));
+        }
+        let expected = names(&log.ledger, &folder);
+        assert_eq!((expected.0.len(), expected.1.len()), (4, 2));
+        let check = |step: &str| assert_eq!(replayed(&folder, version).as_ref(), Ok(&expected), "{step}");
+        check("before");
+        let covered = log.covered(version).expect("there are full segments");
+        let mut repeated = 0;
+        while log.repeat_one(covered).expect("it is repeated") {
+            repeated += 1;
+            check("one more is repeated");
+            // What is not whole is as good as not there.
+            let (path, end) = (log.segment.file.path().to_path_buf(), log.written);
+            let file = File::open(&path).expect("it is there");
+            let mut last = [0; 8];
+            file.read_exact_at(&mut last, end - 16).expect("it can be read");
+            file.write_all_at(&[!last[0]], end - 16).expect("it can be written");
+            check("the last one is torn");
+            file.write_all_at(&last, end - 16).expect("it can be written");
+        }
+        assert_eq!(repeated, 4);
+        // The first one that has notes.
+        let second = format::segment_path(&folder, 2);
+        let hidden = folder.join("hidden");
+        file::rename(&second, &hidden).expect("it can be renamed");
+        let text = replayed(&folder, version).expect_err("not everything was repeated").to_string();
+        assert!(text.contains("the log before this segment is missing"), "{text}");
+        file::rename(&hidden, &second).expect("it can be renamed");
+        let removed = log.take_covered(covered).expect("the outcomes are repeated");
+        assert!(removed.len() > 4, "{removed:?}");
+        check("all is repeated");
+        // In any order: what names a directory has is known only when it is synced.
+        for path in removed.iter().rev().step_by(2).chain(removed.iter().rev().skip(1).step_by(2)) {
+            file::remove_file(path).expect("it can be removed");
+            check("a segment is removed");
+        }
+        assert_eq!(log.covered(0).map(|covered| covered.last), None);
         drop(log);
         file::remove_directory(&folder).expect("it can be removed");
     }

@@ -261,6 +261,12 @@ impl Replayed {
         self.counted.version
     }
 
+    /// What its notes come to.
+    #[cfg(test)]
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Removes what a crash left, and puts the rest on the disk, so that the log can go on.
     pub(super) fn finish(self, folder: &Path, segment_bytes: u64) -> Result<End, Error> {
         let superfluous: Vec<_> =
