@@ -51,3 +51,4 @@ pub mod ffi;
 mod samples;
 pub mod stm;
 pub mod storage;
+pub mod two_phase_commit;
