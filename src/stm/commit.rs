@@ -186,7 +186,8 @@ impl<'g, C: Chunk> Committer<'g, C> {
                     return self.commit_at_snapshot(footprint.as_deref());
                 }
                 // After the last install: see [`super::holds`].
-                if let Err(error) = self.check_held(targets.iter().map(|target| (target.write.hash, target.write.key))) {
+                if let Err(error) = self.check_held(targets.iter().map(|target| (target.write.hash, target.write.key)))
+                {
                     run.abort();
                     return Err(self.failed(error, &targets));
                 }
@@ -472,7 +473,10 @@ impl<C> PlannedWrite<'_, C> {
 }
 
 /// The newest committed value with rows after its own: value, whether it extends the committed one, and new bytes.
-pub(crate) fn appended<C: Chunk>(base: Option<&Value<C>>, rows: &Value<C>) -> Result<(Option<Value<C>>, bool, u64), Error> {
+pub(crate) fn appended<C: Chunk>(
+    base: Option<&Value<C>>,
+    rows: &Value<C>,
+) -> Result<(Option<Value<C>>, bool, u64), Error> {
     let value = match base {
         Some(base) => base.append(rows)?,
         None => rows.clone(),

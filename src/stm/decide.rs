@@ -31,11 +31,7 @@ pub(crate) struct OnBehalf<'a, C> {
 impl<C> OnBehalf<'_, C> {
     /// What the log has to know of it.
     pub fn decided(&self) -> LoggedDecision {
-        LoggedDecision {
-            id: self.staged.transaction.id.clone(),
-            heuristic: self.heuristic,
-            time_micros: now_micros(),
-        }
+        LoggedDecision { id: self.staged.transaction.id.clone(), heuristic: self.heuristic, time_micros: now_micros() }
     }
 }
 

@@ -72,7 +72,12 @@ impl<C: Chunk> GroupCommit<C> {
     }
 
     /// Takes news of a prepared transaction to the log, with those of others, and waits until they are there.
-    pub fn note(&self, note: OwnedNote, durability: Durability, tracker: &DependencyTracker<'_, C>) -> Result<(), Error> {
+    pub fn note(
+        &self,
+        note: OwnedNote,
+        durability: Durability,
+        tracker: &DependencyTracker<'_, C>,
+    ) -> Result<(), Error> {
         let pending = Arc::new(PendingNote { note, durability, outcome: Mutex::new(None) });
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&pending));
         fail_point!(NotePending);

@@ -214,7 +214,13 @@ impl<C: Chunk> PreparedTransactions<C> {
         found.filter(|found| !matches!(found.standing(guard), Standing::Refused))
     }
 
-    fn make(&self, id: &GlobalId, time_micros: i64, is_logged: bool, standing: Standing<'_, C>) -> Arc<PreparedTransaction<C>> {
+    fn make(
+        &self,
+        id: &GlobalId,
+        time_micros: i64,
+        is_logged: bool,
+        standing: Standing<'_, C>,
+    ) -> Arc<PreparedTransaction<C>> {
         Arc::new(PreparedTransaction {
             id: id.clone(),
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
@@ -389,7 +395,8 @@ impl<C: Chunk> PreparedTransactions<C> {
     ) -> Result<(), Error> {
         let transaction = self.make(id, time_micros, true, Standing::Prepared);
         self.insert_restored(&transaction, guard)?;
-        let staged = Staged { transaction: Arc::clone(&transaction), writes, footprint: footprint.map(Arc::new), logged };
+        let staged =
+            Staged { transaction: Arc::clone(&transaction), writes, footprint: footprint.map(Arc::new), logged };
         self.enter(&transaction, staged_keys(&staged), staged.footprint.as_deref(), guard);
         self.stage(staged, guard);
         Ok(())

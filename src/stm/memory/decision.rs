@@ -20,10 +20,7 @@ pub(crate) enum Standing<'g, C> {
     /// It is in doubt.
     Prepared,
     /// Somebody commits it. It is in doubt as long as the attempt is undecided or has failed, and committed with it.
-    Committing {
-        attempt: &'g Descriptor<C>,
-        heuristic: bool,
-    },
+    Committing { attempt: &'g Descriptor<C>, heuristic: bool },
     /// It is to be rolled back, and the note of that on its way to the log. It is in doubt.
     RollingBack { heuristic: bool },
     /// It has never been prepared, and never will be.

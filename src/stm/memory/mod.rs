@@ -42,9 +42,9 @@ mod segments;
 mod stack;
 mod version;
 
+pub(crate) use decision::{DecisionWord, Standing};
 #[cfg(all(test, feature = "loom"))]
 pub(crate) use descriptor::Announcement;
-pub(crate) use decision::{DecisionWord, Standing};
 pub(crate) use descriptor::{Descriptor, Installation, LoggedDecision, Phase};
 pub(crate) use index::HashIndex;
 pub(crate) use order::OrderIndex;
