@@ -57,8 +57,9 @@ test:
 soak: local-install
 	KHONSU_BUDGET=$(BUDGET) cargo test --locked --profile soak --test histories soak -- --ignored --exact --nocapture
 	cmake -S cpp_tests -B target/tests/soak -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
-	cmake --build target/tests/soak --target cpp_crash_test
+	cmake --build target/tests/soak --target cpp_crash_test --target cpp_prepared_crash_test
 	cd target/tests/soak && ./cpp_crash_test 1000000000 $(SECONDS) $(or $(SEED),$(shell date +%s))
+	cd target/tests/soak && ./cpp_prepared_crash_test 1000000000 $(SECONDS) $(or $(SEED),$(shell date +%s))
 
 schedules:
 	tools/setup build

@@ -73,6 +73,18 @@ impl Database {
     }
 }
 
+impl Database {
+    /// A handle of the database that does not depend on the one of C.
+    pub(crate) fn manager(&self) -> TransactionManager<Batch> {
+        self.manager.clone()
+    }
+
+    /// Fails where the call would wait for the callback that it comes from.
+    pub(crate) fn check_outside(&self) -> Result<(), Failure> {
+        self.stored.as_ref().map_or(Ok(()), Stored::check_outside)
+    }
+}
+
 impl Stored {
     /// Fails where the call would wait for the callback that it comes from.
     fn check_outside(&self) -> Result<(), Failure> {
@@ -155,6 +167,15 @@ pub struct khonsu_stats {
     pub cold_bytes: u64,
     /// Values that were read from storage since the database was opened because they were not in memory.
     pub cold_reads: u64,
+    /// Prepared transactions in doubt.
+    pub prepared_transactions: u64,
+    /// Bytes of the keys that those in doubt are going to write, and of what they write there. They count for the limit
+    /// of khonsu_options_set_max_total_bytes.
+    pub prepared_bytes: u64,
+    /// Microseconds since the oldest of those in doubt was prepared; 0 where there is none.
+    pub oldest_prepared_micros: u64,
+    /// Outcomes of prepared transactions that are remembered.
+    pub remembered_outcomes: u64,
 }
 
 impl From<stm::Stats> for khonsu_stats {
@@ -177,6 +198,10 @@ impl From<stm::Stats> for khonsu_stats {
             resident_bytes: stats.resident_bytes,
             cold_bytes: stats.cold_bytes,
             cold_reads: stats.cold_reads,
+            prepared_transactions: stats.prepared_transactions,
+            prepared_bytes: stats.prepared_bytes,
+            oldest_prepared_micros: stats.oldest_prepared_micros,
+            remembered_outcomes: stats.remembered_outcomes,
         }
     }
 }
@@ -391,7 +416,7 @@ pub unsafe extern "C" fn khonsu_db_sync(db: *const khonsu_db, error: *mut *mut k
     unsafe {
         guard(error, || {
             let db = borrow(db, "db")?;
-            db.stored.as_ref().map_or(Ok(()), Stored::check_outside)?;
+            db.check_outside()?;
             // Callbacks may free the handle: the clone keeps the database.
             db.manager.clone().sync()?;
             Ok(khonsu_status::Ok)

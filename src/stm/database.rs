@@ -11,6 +11,7 @@ use super::memory::{Participant, Pool};
 use super::memory_budget::MemoryBudget;
 use super::meters::Meters;
 use super::options::Options;
+use super::prepared::PreparedTransactions;
 use super::reader_marks::ReaderMarks;
 use super::reclaimer::Reclaimer;
 use super::reservation::Reservations;
@@ -20,13 +21,15 @@ use super::value::Chunk;
 use super::working_set::WorkingSet;
 
 /// The shared parts, each of which is lock-free on its own.
-pub(crate) struct Database<C: Send + Sync + 'static> {
+pub(crate) struct Database<C: Chunk> {
     pub options: Options,
     pub clock: Clock,
     pub buffer: TxnBuffer<C>,
     pub reader_marks: ReaderMarks,
     pub reclaimer: Reclaimer<C>,
     pub reservations: Reservations,
+    /// Apart: it is large, and mostly of no concern.
+    pub prepared: Box<PreparedTransactions<C>>,
     pub meters: Meters,
     /// `None`: the database is in memory only.
     ///
@@ -76,7 +79,7 @@ impl<C> Clone for Keeper<C> {
 
 pub(crate) type DatabasePool<C> = Pool<Context<C>, Database<C>, C>;
 
-impl<C: Send + Sync + 'static> Database<C> {
+impl<C: Chunk> Database<C> {
     pub fn new(options: Options) -> Self {
         let buffer = TxnBuffer::new();
         Database {
@@ -85,6 +88,7 @@ impl<C: Send + Sync + 'static> Database<C> {
             reader_marks: ReaderMarks::new(),
             reclaimer: Reclaimer::new(),
             reservations: Reservations::new(buffer.collector()),
+            prepared: Box::new(PreparedTransactions::new(&buffer.collector())),
             buffer,
             meters: Meters::default(),
             group_commit: CachePadded::new(None),

@@ -315,6 +315,11 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         }
     }
 
+    /// What others have overwritten of a footprint since a snapshot, as far as it is ready by now.
+    pub fn overwritten_since(&self, footprint: &Footprint<C>, snapshot: u64) -> Vec<Conflict> {
+        self.conflicts(footprint, snapshot, u64::MAX, |_| true)
+    }
+
     fn conflicts(
         &self,
         footprint: &Footprint<C>,
@@ -330,7 +335,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
                     Place::Key(read) => (ConflictKind::ReadWrite, read.key.as_slice(), None),
                     Place::InRange(key, range) => (ConflictKind::Phantom, key, Some(range.clone())),
                 };
-                conflicts.push(Conflict { kind, key: key.to_vec(), range, version: overwriter.version });
+                conflicts.push(Conflict { kind, key: key.to_vec(), range, version: overwriter.version, holder: None });
             }
             if conflicts.len() == REPORTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError};
 use super::error::Error;
 use super::memory_budget::MemoryBudget;
 use super::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
-use super::value::{Chunk, Value};
+use super::value::{Chunk, Value, check_appended};
 
 /// Reads values back.
 pub(crate) trait ValueSource<C>: Send + Sync {
@@ -99,6 +99,17 @@ impl<C: Chunk> VersionValue<C> {
         match self {
             VersionValue::InMemory(value) => value.append(rows).map(VersionValue::InMemory),
             VersionValue::Evictable(cell) => cell.append(rows).map(VersionValue::Evictable),
+        }
+    }
+
+    /// Whether rows can go after its own. Nothing is read.
+    ///
+    /// # Errors
+    /// [`Error::SchemaMismatch`] when the schemas differ.
+    pub fn check_appended(&self, rows: &Value<C>) -> Result<(), Error> {
+        match self {
+            VersionValue::InMemory(value) => check_appended(value.newest(), rows),
+            VersionValue::Evictable(cell) => check_appended(&cell.sample(), rows),
         }
     }
 
@@ -264,11 +275,7 @@ impl<C: Chunk> Evictable<C> {
     }
 
     fn append(self: &Arc<Self>, rows: &Value<C>) -> Result<Arc<Self>, Error> {
-        if !self.sample().same_schema(rows.newest()) {
-            return Err(Error::SchemaMismatch(
-                "the appended rows have another schema than the rows of the value".to_owned(),
-            ));
-        }
+        check_appended(&self.sample(), rows)?;
         Ok(Evictable::resident(rows.clone(), Some(Arc::clone(self)), &self.budget))
     }
 

@@ -14,7 +14,7 @@ mod snapshot;
 
 use arrow_array::RecordBatch;
 
-use crate::stm::{Durability, Error};
+use crate::stm::{Decided, Durability, Error, GlobalId, Held, Note, Outcome};
 
 pub use backup::{backup, export, import};
 pub use chunk::ArrowChunk;
@@ -49,6 +49,30 @@ pub struct Commit<'a, P> {
     pub version: u64,
     /// What [`Storage::prepare`] made of its mutations.
     pub prepared: &'a P,
+    /// The prepared transaction that this one commits: both are stored at once, or neither.
+    pub decides: Option<Decided<'a>>,
+}
+
+/// A transaction that is prepared and not decided, as it is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredPrepared {
+    /// Its name.
+    pub id: GlobalId,
+    /// When it was prepared, in microseconds since 1970 UTC.
+    pub time_micros: i64,
+    /// What a commit of it does.
+    pub mutations: Vec<Mutation>,
+    /// What it has read.
+    pub held: Held,
+}
+
+/// What is loaded of prepared transactions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StoredTransactions {
+    /// Those in doubt, in the order in which they were prepared.
+    pub prepared: Vec<StoredPrepared>,
+    /// The outcomes that are remembered, the oldest first: see [`RememberedOutcomes`](crate::stm::RememberedOutcomes).
+    pub outcomes: Vec<Outcome>,
 }
 
 /// A key with its value, as it is loaded and as it goes into a checkpoint.
@@ -116,6 +140,20 @@ pub trait Storage: Send + Sync + 'static {
         0
     }
 
+    /// Whether it can keep prepared transactions: whether [`note`](Storage::note) works.
+    fn keeps_prepared(&self) -> bool {
+        false
+    }
+
+    /// What is stored of prepared transactions. Called once, after [`load`](Storage::load), and only where they can be
+    /// kept.
+    ///
+    /// # Errors
+    /// Whatever is in the way, damaged data above all.
+    fn load_prepared(&self) -> Result<StoredTransactions, Error> {
+        Ok(StoredTransactions::default())
+    }
+
     /// Encodes the mutations of a commit. Any number of threads call it, and what it makes may be dropped unused.
     ///
     /// # Errors
@@ -128,6 +166,19 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// Of the first commit that is not stored. It is not there after a restart either.
     fn apply(&self, commits: &[Commit<'_, Self::Prepared>], durability: Durability) -> Result<(), ApplyError>;
+
+    /// Stores news of prepared transactions, in order with all commits: whatever a restart finds of what came later, it
+    /// finds these, too. There is one call at a time, and none beside [`apply`](Storage::apply). Checkpoints lose
+    /// nothing of what is in doubt or remembered. Backups and exports have committed state alone.
+    ///
+    /// # Errors
+    /// Of the first that is not stored. It is not there after a restart either.
+    fn note(&self, _notes: &[Note<'_, Self::Prepared>], _durability: Durability) -> Result<(), ApplyError> {
+        Err(ApplyError {
+            applied: 0,
+            cause: Error::NotDurable("the storage keeps no prepared transactions".to_owned()),
+        })
+    }
 
     /// Puts everything that was stored on the disk. It does not run beside [`apply`](Storage::apply).
     ///

@@ -13,6 +13,7 @@ use crate::stm::commit_log::Prepared;
 use crate::stm::dependency_tracker::Footprint;
 use crate::stm::error::Error;
 use crate::stm::evictable::VersionValue;
+use crate::stm::global_id::GlobalId;
 use crate::stm::meters::Meters;
 use crate::stm::options::Durability;
 use crate::stm::sync::{AtomicPtr, AtomicU64, Mutex, Ordering, fence};
@@ -96,8 +97,17 @@ struct ToLog<C> {
 pub(crate) struct Logged {
     pub prepared: Prepared,
     pub durability: Durability,
+    /// The prepared transaction that it commits.
+    pub decides: Option<LoggedDecision>,
     /// Why it did not get there; written by the leader before the transaction is aborted.
     pub failure: Mutex<Option<Error>>,
+}
+
+/// A prepared transaction that is committed.
+pub(crate) struct LoggedDecision {
+    pub id: GlobalId,
+    pub heuristic: bool,
+    pub time_micros: i64,
 }
 
 /// A record, and the version that was put on top of it.
@@ -259,8 +269,8 @@ impl<'g, C: Chunk> Installation<'g, C> {
     }
 
     /// Notes what goes to the log. To be called before READY.
-    pub fn log(&mut self, prepared: Prepared, durability: Durability) {
-        let logged = Logged { prepared, durability, failure: Mutex::new(None) };
+    pub fn log(&mut self, prepared: Prepared, durability: Durability, decides: Option<LoggedDecision>) {
+        let logged = Logged { prepared, durability, decides, failure: Mutex::new(None) };
         if let Some(to_log) = &self.descriptor().to_log {
             // SAFETY: this is the owner, before READY, so nobody else looks at it.
             unsafe { *to_log.logged.get() = Some(logged) };

@@ -187,8 +187,9 @@ impl<C> Record<C> {
     }
 
     pub(super) fn swap_head(&self, from: *const Version<C>, to: *const Version<C>) -> bool {
-        // AcqRel: release publishes `to` for `head`; acquire, because what `from` leads to may be retired next.
-        self.head.compare_exchange(from.cast_mut(), to.cast_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        // Release publishes `to` for `head`; acquire, because what `from` leads to may be retired next; SeqCst: a
+        // committer looks at what is held afterwards, and `Gate::entered` stands between the two of a preparer.
+        self.head.compare_exchange(from.cast_mut(), to.cast_mut(), Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 }
 

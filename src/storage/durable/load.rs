@@ -13,10 +13,12 @@ use super::Progress;
 use super::checkpoint;
 use super::commit::{self, Action};
 use super::ipc::{self, BatchDecoder};
+use super::ledger::Place;
+use super::note::{self, PreparedHead};
 use super::replay::Replay;
 use super::value_file::BlockCache;
 use crate::stm::Error;
-use crate::storage::{Cold, StoredValue};
+use crate::storage::{Change, Cold, Mutation, StoredPrepared, StoredValue};
 
 /// Keys are decoded in groups of so many.
 const GROUP: usize = 256;
@@ -136,6 +138,33 @@ impl Overlay {
             Ok(())
         })
     }
+}
+
+/// The prepared transaction that stands in a place of a log that was just replayed.
+pub(super) fn prepared(folder: &Path, place: &Place) -> Result<StoredPrepared, Error> {
+    place.read(folder, |body| {
+        let PreparedHead { id, time_micros, held, commit, .. } = note::read_prepared(body)?;
+        let numbers = commit::schemas(commit)?;
+        let mut mutations = Vec::new();
+        let read = commit::read(commit, |stored| {
+            // Commits name schemas by their numbers in the segment, and this one by those in its list.
+            let position = numbers.iter().position(|number| Some(*number) == stored.schema);
+            let schema = position.and_then(|position| place.schemas.get(position));
+            let decode = |messages: &&[u8]| match schema {
+                Some(schema) => BatchDecoder::new(schema.clone()).decode(&Buffer::from_slice_ref(*messages)),
+                None => Err(Error::Corruption("a schema was not defined".to_owned())),
+            };
+            let chunks = stored.chunks.iter().map(decode).collect::<Result<Vec<_>, Error>>()?;
+            let change = match stored.action {
+                Action::Put => Change::Put(chunks),
+                Action::Append => Change::Append(chunks),
+                Action::Delete => Change::Delete,
+            };
+            mutations.push(Mutation { key: stored.key.to_vec(), change });
+            Ok(())
+        })?;
+        Some(read.map(|()| StoredPrepared { id, time_micros, mutations, held }))
+    })
 }
 
 fn value(
