@@ -86,6 +86,8 @@ constexpr std::array<const char *, kFaultKinds> kFaultNames{"no faults", "writes
 struct Round {
   std::uint32_t number, threads, large_in_thousand, left_in_hundred, killed_recoveries;
   microseconds duration{}, checkpoints{}, sync_delay{};
+  /// The log goes on and on in new segments, and those in doubt stay so for the round.
+  bool fills_log;
   End end;
   Faults faults;
   std::uint64_t seed;
@@ -99,6 +101,11 @@ struct Round {
     duration = microseconds(1000 + random() % 150000);
     checkpoints = microseconds(random() % 3 == 0 ? 0 : 500 + random() % 20000);
     sync_delay = microseconds(random() % 3 == 0 ? random() % 2000 : 0);
+    fills_log = random() % 3 == 0;
+    if (fills_log) {
+      duration += microseconds(100000);
+      checkpoints = microseconds(5000);
+    }
     const auto ends = random() % 100;
     end = ends < 15 ? kInOpen : ends < 75 ? kRunning : ends < 90 ? kInClose : kClosed;
     faults = random() % 5 == 0 ? static_cast<Faults>(1 + random() % 2) : kNoFaults;
@@ -108,7 +115,8 @@ struct Round {
 
   [[nodiscard]] std::string to_string() const {
     return std::to_string(threads) + " threads, " + std::to_string(large_in_thousand) + " large values in 1000, " +
-           std::to_string(left_in_hundred) + " in 100 left in doubt, checkpoints each " +
+           std::to_string(left_in_hundred) + " in 100 left in doubt, " + (fills_log ? "a log that is filled, " : "") +
+           "checkpoints each " +
            std::to_string(checkpoints.count()) + " us, syncs delayed by " + std::to_string(sync_delay.count()) +
            " us, " + kFaultNames[faults] + ", " + kEndNames[end] + " after " + std::to_string(duration.count()) +
            " us, " + std::to_string(killed_recoveries) + " killed recoveries";
@@ -140,7 +148,7 @@ class Writer {
     for (std::uint32_t thread = 0; thread < round_.threads; ++thread) {
       threads.emplace_back([this, thread] { move_until_stopped(thread); });
     }
-    threads.emplace_back([this] { decide_what_is_left(); });
+    threads.emplace_back([this] { round_.fills_log ? fill_log() : decide_what_is_left(); });
     threads.emplace_back([this] { read_until_stopped(); });
     if (round_.checkpoints.count() != 0) threads.emplace_back([this] { make_checkpoints(); });
     for (std::thread &thread : threads) thread.join();
@@ -255,6 +263,21 @@ class Writer {
     auto forgotten = storage::forget(database_, id);
     if (!forgotten.ok() && !may_fail(forgotten.error())) complain("forgetting", forgotten.error());
     attempt.stage = forgotten.ok() ? Stage::forgotten : Stage::decided;
+  }
+
+  void fill_log() {
+    khonsu::TransactionOptions options;
+    options.durability(Durability::buffered);
+    while (!journal_.stop) {
+      Values rows;
+      storage::add_rows(rows, 1, kLargeRows);
+      auto transaction = database_.begin(options).value_or_throw();
+      for (const char *key : {"large/a", "large/b", "large/c"}) {
+        CHECK_OK(transaction.put(key, storage::batch_of_rows(rows)));
+      }
+      auto committed = transaction.commit();
+      if (!committed.ok() && !may_fail(committed.error())) complain("filling the log", committed.error());
+    }
   }
 
   /// The coordinator comes back, also for those of processes before.
