@@ -25,7 +25,9 @@ pub fn run(plan: &Plan, profile: Profile) -> History {
     let recorder = Recorder {
         database: match profile.run {
             Run::Interleaved | Run::Raced => Database::new(options),
-            Run::Logged => Database::restore(options).open(0, Box::new(SlowLog::new(REFUSED))),
+            Run::Logged => {
+                Database::restore(options).open(0, Box::new(SlowLog::new(REFUSED))).expect("nothing is in doubt")
+            }
         },
         is_logged: profile.run == Run::Logged,
         ticks: AtomicU64::new(1),

@@ -138,7 +138,9 @@ impl History {
     /// The same over a log, which refuses the first so many commits that write the key "fails".
     pub fn logged(keys: &[(&str, u64)], failures: u64) -> Self {
         let log = Log::new(failures);
-        let database = TransactionManager::restore(Options::default()).open(0, Box::new(log.clone()));
+        let database = TransactionManager::restore(Options::default())
+            .open(0, Box::new(log.clone()))
+            .expect("nothing is in doubt");
         History::over(database, Some(log), keys)
     }
 
