@@ -26,6 +26,8 @@ use crate::storage::{Snapshot, StoredValue, same_schema};
 
 const MANIFEST: &str = "MANIFEST";
 const MAGIC: &[u8; 8] = b"khonsucp";
+/// Of the layout of a checkpoint, which exports have, too. It has not changed with the format of databases.
+const VERSION: u64 = 1;
 /// Bytes of values of one schema that make a block.
 const BLOCK: u64 = 256 << 10;
 /// Bytes of values that wait to become blocks, of all schemas together.
@@ -295,7 +297,7 @@ impl Manifest {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let mut push = |number: u64| bytes.extend_from_slice(&number.to_le_bytes());
-        push(u64::from(format::FORMAT_VERSION));
+        push(VERSION);
         push(self.version);
         push(self.keys);
         push(self.files.len() as u64);
@@ -324,7 +326,7 @@ impl Manifest {
             number[..len].copy_from_slice(taken);
             Some(u64::from_le_bytes(number))
         };
-        if take(8)? != u64::from(format::FORMAT_VERSION) {
+        if take(8)? != VERSION {
             return None;
         }
         let (version, keys, files) = (take(8)?, take(8)?, take(8)?);

@@ -13,9 +13,11 @@ use super::Progress;
 use super::checkpoint;
 use super::commit::{self, Action};
 use super::ipc::{self, BatchDecoder};
+use super::ledger::Place;
+use super::note::{self, PreparedHead};
 use super::replay::Replay;
 use crate::stm::Error;
-use crate::storage::StoredValue;
+use crate::storage::{Change, Mutation, StoredPrepared, StoredValue};
 
 /// Keys are decoded in groups of so many.
 const GROUP: usize = 256;
@@ -132,6 +134,33 @@ impl Overlay {
             Ok(())
         })
     }
+}
+
+/// The prepared transaction that stands in a place of a log that was just replayed.
+pub(super) fn prepared(folder: &Path, place: &Place) -> Result<StoredPrepared, Error> {
+    place.read(folder, |body| {
+        let PreparedHead { id, time_micros, held, commit, .. } = note::read_prepared(body)?;
+        let numbers = commit::schemas(commit)?;
+        let mut mutations = Vec::new();
+        let read = commit::read(commit, |stored| {
+            // Commits name schemas by their numbers in the segment, and this one by those in its list.
+            let position = numbers.iter().position(|number| Some(*number) == stored.schema);
+            let schema = position.and_then(|position| place.schemas.get(position));
+            let decode = |messages: &&[u8]| match schema {
+                Some(schema) => BatchDecoder::new(schema.clone()).decode(&Buffer::from_slice_ref(*messages)),
+                None => Err(Error::Corruption("a schema was not defined".to_owned())),
+            };
+            let chunks = stored.chunks.iter().map(decode).collect::<Result<Vec<_>, Error>>()?;
+            let change = match stored.action {
+                Action::Put => Change::Put(chunks),
+                Action::Append => Change::Append(chunks),
+                Action::Delete => Change::Delete,
+            };
+            mutations.push(Mutation { key: stored.key.to_vec(), change });
+            Ok(())
+        })?;
+        Some(read.map(|()| StoredPrepared { id, time_micros, mutations, held }))
+    })
 }
 
 fn value(key: Vec<u8>, entry: Entry, mut chunks: Vec<RecordBatch>) -> Result<Option<StoredValue>, Error> {

@@ -1,13 +1,17 @@
 //! The storage that comes with khonsu: a log of commits and checkpoints of all keys, in one directory.
 
+mod body;
 mod checkpoint;
 mod commit;
+mod entry;
 mod file;
 mod format;
 mod frame;
 mod ipc;
+mod ledger;
 mod load;
 mod log;
+mod note;
 mod replay;
 mod segment;
 
@@ -17,12 +21,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use commit::Prepared;
 
+use self::entry::Entry;
 use self::file::File;
 use self::format::Contents;
 use self::load::{Meter, Overlay};
 use self::log::Log;
-use super::{ApplyError, Commit, Mutation, Snapshot, Storage, StoredValue};
-use crate::stm::{Durability, Error};
+use super::{ApplyError, Commit, Mutation, Snapshot, Storage, StoredTransactions, StoredValue};
+use crate::stm::{Durability, Error, Note};
 
 /// Writes a snapshot into a new directory that opens as a database. Gives its version.
 pub(super) fn write_database(folder: &Path, snapshot: &mut dyn Snapshot) -> Result<u64, Error> {
@@ -139,6 +144,13 @@ impl State {
             State::Ended(why) => Err(Error::Storage((*why).into())),
         }
     }
+
+    fn checkpoint(&mut self) -> Result<&mut (u64, u64), Error> {
+        match self {
+            State::Loaded { checkpoint, .. } => Ok(checkpoint),
+            State::Opened(_) | State::Ended(_) => Err(Error::Storage("the storage is not open".into())),
+        }
+    }
 }
 
 impl DurableStorage {
@@ -173,6 +185,21 @@ impl DurableStorage {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nobody panics with the lock but callbacks of `load`, which leaves an ended state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what the checkpoint of a version has made superfluous.
+    fn remove_covered(&self, version: u64) -> Result<(), Error> {
+        let covered = self.lock().log()?.covered(version);
+        if let Some(covered) = covered {
+            // The lock is let go between them: commits go on.
+            while self.lock().log()?.repeat_one(covered)? {}
+            let removed = self.lock().log()?.take_covered(covered)?;
+            log::remove(&self.folder, &removed)?;
+        }
+        if let State::Loaded { log, log_bytes_then, .. } = &mut *self.lock() {
+            *log_bytes_then = log.bytes();
+        }
+        self.remove_checkpoints_before(version)
     }
 
     fn remove_checkpoints_before(&self, version: u64) -> Result<(), Error> {
@@ -225,6 +252,7 @@ impl Storage for DurableStorage {
         }
         overlay.visit_rest(visit)?;
         let version = log.version();
+        format::upgrade(&self.folder)?;
         let end = log.finish(&self.folder, self.segment_bytes)?;
         let log = Box::new(Log::new(self.folder.clone(), self.segment_bytes, end)?);
         *state = State::Loaded { log, checkpoint: (newest, checkpoint_bytes), log_bytes_then: 0 };
@@ -240,7 +268,27 @@ impl Storage for DurableStorage {
     fn apply(&self, commits: &[Commit<'_, Prepared>], durability: Durability) -> Result<(), ApplyError> {
         let mut state = self.lock();
         let log = state.log().map_err(|cause| ApplyError { applied: 0, cause })?;
-        log.append(commits, durability)
+        log.append(&commits.iter().map(Entry::commit).collect::<Vec<_>>(), durability)
+    }
+
+    fn keeps_prepared(&self) -> bool {
+        true
+    }
+
+    fn load_prepared(&self) -> Result<StoredTransactions, Error> {
+        let mut state = self.lock();
+        let ledger = state.log()?.ledger();
+        let prepared = ledger.in_doubt().into_iter().map(|place| load::prepared(&self.folder, place));
+        let mut prepared = prepared.collect::<Result<Vec<_>, Error>>()?;
+        // Those that were repeated stand behind later ones.
+        prepared.sort_by_key(|prepared| prepared.time_micros);
+        Ok(StoredTransactions { prepared, outcomes: ledger.outcomes() })
+    }
+
+    fn note(&self, notes: &[Note<'_, Prepared>], durability: Durability) -> Result<(), ApplyError> {
+        let mut state = self.lock();
+        let log = state.log().map_err(|cause| ApplyError { applied: 0, cause })?;
+        log.append(&notes.iter().map(Entry::note).collect::<Vec<_>>(), durability)
     }
 
     fn sync(&self) -> Result<(), Error> {
@@ -249,25 +297,14 @@ impl Storage for DurableStorage {
 
     fn checkpoint(&self, snapshot: &mut dyn Snapshot) -> Result<(), Error> {
         let _alone = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = snapshot.version();
-        match &*self.lock() {
-            State::Loaded { checkpoint, .. } if checkpoint.0 >= version => return Ok(()),
-            State::Loaded { log, .. } => log.check()?,
-            State::Opened(_) | State::Ended(_) => return Err(Error::Storage("the storage is not open".into())),
+        let (version, newest) = (snapshot.version(), self.lock().checkpoint()?.0);
+        if version > newest {
+            self.lock().log()?.prepare_checkpoint()?;
+            // Without the lock: commits go on.
+            let written = checkpoint::write(&self.folder, snapshot)?;
+            *self.lock().checkpoint()? = (version, written.bytes);
         }
-        // Without the lock: commits go on.
-        let written = checkpoint::write(&self.folder, snapshot)?;
-        let covered = match &mut *self.lock() {
-            State::Loaded { log, checkpoint, log_bytes_then } => {
-                *checkpoint = (version, written.bytes);
-                let covered = log.take_covered(version);
-                *log_bytes_then = log.bytes();
-                covered
-            }
-            State::Opened(_) | State::Ended(_) => Vec::new(),
-        };
-        log::remove(&self.folder, &covered)?;
-        self.remove_checkpoints_before(version)
+        self.remove_covered(version.max(newest))
     }
 
     fn is_checkpoint_due(&self) -> bool {
