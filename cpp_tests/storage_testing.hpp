@@ -45,9 +45,87 @@ inline khonsu::Batch batch_of_rows(const Values &rows) {
   return batch;
 }
 
-/// Everything, by one scan of one snapshot.
+// ---- prepared transactions ----
+
+inline khonsu::Result<void> result_of(khonsu_status status, khonsu_error *error) {
+  if (status == KHONSU_STATUS_OK) return {};
+  // NOT_FOUND says it all.
+  return error == nullptr ? khonsu::Error(static_cast<khonsu::Status>(status)) : khonsu::Error(error);
+}
+
+/// Prepares, which must not be voted read-only.
+inline khonsu::Result<void> prepare(khonsu::Transaction &transaction, const std::string &id) {
+  khonsu_error *error = nullptr;
+  std::int32_t vote = 0;
+  const khonsu_status status = khonsu_txn_prepare(transaction.get(), id.data(), id.size(), 0, &vote, &error);
+  if (status == KHONSU_STATUS_OK) CHECK(vote == KHONSU_VOTE_YES);
+  return result_of(status, error);
+}
+
+/// Commits or rolls back, as the coordinator or an operator.
+inline khonsu::Result<void> decide(const khonsu::Database &database, const std::string &id, khonsu_decision decision,
+                                   bool heuristic = false) {
+  khonsu_error *error = nullptr;
+  const khonsu_status status =
+      heuristic ? khonsu_db_decide_heuristically(database.get(), id.data(), id.size(), decision, &error)
+      : decision == KHONSU_DECISION_COMMIT
+          ? khonsu_db_commit_prepared(database.get(), id.data(), id.size(), nullptr, &error)
+          : khonsu_db_rollback_prepared(database.get(), id.data(), id.size(), &error);
+  return result_of(status, error);
+}
+
+inline khonsu::Result<void> forget(const khonsu::Database &database, const std::string &id) {
+  khonsu_error *error = nullptr;
+  const khonsu_status status = khonsu_db_forget(database.get(), id.data(), id.size(), &error);
+  return result_of(status, error);
+}
+
+/// A prepared transaction as it is listed.
+struct Listed {
+  std::int64_t time_micros;
+  std::int32_t state;
+  std::uint64_t written_keys;
+  std::vector<std::string> keys;  ///< of one in doubt
+
+  [[nodiscard]] bool in_doubt() const { return state == KHONSU_PREPARED_STATE_PREPARED; }
+};
+
+inline std::map<std::string, Listed> recover(const khonsu::Database &database) {
+  std::map<std::string, Listed> listed;
+  khonsu_prepared_list *list = nullptr;
+  if (!CHECK(khonsu_db_recover(database.get(), &list, nullptr) == KHONSU_STATUS_OK)) return listed;
+  for (std::size_t index = 0; index < khonsu_prepared_list_count(list); ++index) {
+    khonsu_prepared_info info{};
+    CHECK(khonsu_prepared_list_get(list, index, &info, sizeof(info), nullptr) == KHONSU_STATUS_OK);
+    Listed one{info.time_micros, info.state, info.written_keys, {}};
+    for (std::uint64_t number = 0; one.in_doubt() && number < info.written_keys; ++number) {
+      const void *key = nullptr;
+      std::size_t size = 0;
+      CHECK(khonsu_prepared_list_key(list, index, number, &key, &size, nullptr) == KHONSU_STATUS_OK);
+      one.keys.emplace_back(static_cast<const char *>(key), size);
+    }
+    const std::string id(static_cast<const char *>(info.global_id), info.global_id_len);
+    CHECK(listed.emplace(id, std::move(one)).second);
+  }
+  khonsu_prepared_list_free(list);
+  return listed;
+}
+
+/// The key by which a State has a listed transaction.
+inline std::string listed_key(const std::string &id) { return "listed: " + id; }
+
+/// How it has one in doubt, and one that was decided heuristically.
+inline Values in_doubt(std::size_t written_keys) {
+  return {KHONSU_PREPARED_STATE_PREPARED, static_cast<std::int64_t>(written_keys)};
+}
+inline Values decided_heuristically(std::int32_t listed_state) { return {listed_state}; }
+
+/// Everything, by one scan of one snapshot, and the prepared transactions.
 inline State state_of(const khonsu::Database &database) {
   State state;
+  for (const auto &[id, listed] : recover(database)) {
+    state[listed_key(id)] = listed.in_doubt() ? in_doubt(listed.written_keys) : decided_heuristically(listed.state);
+  }
   auto transaction = database.begin(std::move(khonsu::TransactionOptions().read_only()));
   if (!CHECK_OK(transaction)) return state;
   auto cursor = transaction.value().scan();
