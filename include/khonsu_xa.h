@@ -116,7 +116,16 @@ struct xa_switch_t {
 #define TMJOIN 0x00200000L
 #define TMMIGRATE 0x00100000L
 
-/* ---- ax_ codes: of calls that khonsu never makes ---- */
+/* ---- what resource managers may call in a transaction manager, with its codes; khonsu does not ---- */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+extern int ax_reg(int, XID *, long);
+extern int ax_unreg(int, long);
+#ifdef __cplusplus
+}
+#endif
 
 #define TM_JOIN 2
 #define TM_RESUME 1

@@ -161,7 +161,9 @@ static void choose(struct transfer *transfer, int64_t id, enum shape shape) {
   transfer->amounts[1] = second;
   transfer->amounts[2] = -first - second;
   if (shape == shape_two_and_a_reader) {
-    transfer->amounts[1] = 0;
+    int reader = (int)below(2);
+    transfer->amounts[reader] = 0;
+    transfer->amounts[1 - reader] = first;
     transfer->amounts[2] = -first;
   }
   if (shape == shape_one) {
@@ -219,6 +221,8 @@ static bool work_and_prepare(struct transfer *transfer) {
   for (int party = 0; party < party_count; party++) {
     request_for(&request, transfer, party, operation_prepare, TMNOFLAGS);
     int code = call(step_prepare + party, party, &request);
+    /* Of the readers the one holds what it has read, and the other does not. */
+    if (transfer->amounts[party] == 0 && code == (party == 0 ? XA_OK : XA_RDONLY)) fail("prepare", "not a reader's vote");
     transfer->prepared[party] = code == XA_OK;
     transfer->over[party] = code == XA_RDONLY || code >= XA_RBBASE;
     if (code != XA_OK && code != XA_RDONLY) return false;

@@ -67,10 +67,11 @@ static double seconds_now(void) {
 /* ---- processes ---- */
 
 static void start_server(int party) {
-  char socket_path[160], database[160];
+  char socket_path[160], information[160];
   snprintf(socket_path, sizeof(socket_path), "%s/%s.socket", folder, party_names[party]);
-  snprintf(database, sizeof(database), "%s/%s.khonsu", folder, party_names[party]);
-  const char *const arguments[] = {rm_server_program, socket_path, database, NULL};
+  /* Of one the readers vote read-only, of the other they hold what they have read. */
+  snprintf(information, sizeof(information), "path=%s/%s.khonsu,hold_reads=%d", folder, party_names[party], party);
+  const char *const arguments[] = {rm_server_program, socket_path, information, NULL};
   servers[party] = process_start(arguments, -1, -1, NULL, NULL);
   if (servers[party] <= 0) fail("fork");
 }

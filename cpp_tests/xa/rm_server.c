@@ -1,5 +1,5 @@
 /* The process in front of one khonsu database: it has the database open through the XA switch and does what a
- * coordinator asks, one connection at a time. rm_server SOCKET DIRECTORY */
+ * coordinator asks, one connection at a time. rm_server SOCKET INFORMATION */
 #define _XOPEN_SOURCE 700
 
 #include <signal.h>
@@ -200,13 +200,11 @@ static void serve(int connection) {
 }
 
 int main(int argc, char **argv) {
-  char information[MAXINFOSIZE];
   if (argc != 3) {
-    fprintf(stderr, "rm_server SOCKET DIRECTORY\n");
+    fprintf(stderr, "rm_server SOCKET INFORMATION\n");
     return EXIT_FAILURE;
   }
-  snprintf(information, sizeof(information), "path=%s", argv[2]);
-  if (khonsu_xa_switch.xa_open_entry(information, rmid, TMNOFLAGS) != XA_OK) give_up("xa_open");
+  if (khonsu_xa_switch.xa_open_entry(argv[2], rmid, TMNOFLAGS) != XA_OK) give_up("xa_open");
   found();
   int listening = wire_listen(argv[1]);
   if (listening < 0) return EXIT_FAILURE;
