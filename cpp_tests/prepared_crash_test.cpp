@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t kThreads = 4;
 constexpr std::uint32_t kAccounts = 40;
 constexpr std::int64_t kBalance = 1000;
-constexpr std::uint32_t kMostAttempts = 1 << 16;  // of a thread in all rounds
+constexpr std::uint32_t kMostAttempts = 1 << 14;  // of a thread with one database
 constexpr std::uint32_t kLargeRows = 120000;      // some twenty of these fill a segment of the log
 constexpr auto kAlreadyDecided = static_cast<Status>(KHONSU_STATUS_ALREADY_DECIDED);
 constexpr auto kHeuristic = static_cast<Status>(KHONSU_STATUS_HEURISTIC);
@@ -205,11 +205,15 @@ class Writer {
       complain("an account is missing");
       return false;
     }
-    Values mark;
-    storage::add_rows(mark, attempt.amount, random() % 1000 < round_.large_in_thousand ? kLargeRows : 1);
+    if (random() % 1000 < round_.large_in_thousand) {
+      Values rows;
+      storage::add_rows(rows, attempt.amount, kLargeRows);
+      const std::string key = "large/" + std::to_string(thread) + "/" + std::to_string(random() % 8);
+      CHECK_OK(transaction.put(key, storage::batch_of_rows(rows)));
+    }
     CHECK_OK(transaction.put(account(attempt.from), batch_of({source->at(0) - attempt.amount})));
     CHECK_OK(transaction.put(account(attempt.to), batch_of({target->at(0) + attempt.amount})));
-    CHECK_OK(transaction.put(mark_of(id), storage::batch_of_rows(mark)));
+    CHECK_OK(transaction.put(mark_of(id), batch_of({attempt.amount})));
     attempt.stage = Stage::preparing;
     journal_.counts[thread] = number + 1;
     auto ended = attempt.one_phase ? transaction.commit() : storage::prepare(transaction, id);
@@ -321,7 +325,12 @@ class Judge {
 
   /// Finds out what has become of all, and notes it.
   void judge() {
-    const storage::State state = storage::state_of(database_);
+    storage::State state = storage::state_of(database_);
+    const auto large = [](const auto &entry) { return entry.first.rfind("large/", 0) == 0; };
+    for (auto entry = state.begin(); (entry = std::find_if(entry, state.end(), large)) != state.end();) {
+      CHECK(entry->second.size() == kLargeRows);
+      entry = state.erase(entry);
+    }
     listed_ = storage::recover(database_);
     std::array<std::int64_t, kAccounts> balances{};
     balances.fill(kBalance);
@@ -437,7 +446,8 @@ class Judge {
     std::uint32_t checks = 0;
     for (const auto &[id, listed] : listed_) {
       if (!listed.in_doubt()) continue;
-      CHECK(listed.keys.size() == 3 && listed.written_keys == 3 && listed.time_micros > 1600000000000000);
+      CHECK(listed.keys.size() == listed.written_keys && (listed.keys.size() == 3 || listed.keys.size() == 4));
+      CHECK(listed.time_micros > 1600000000000000);
       for (const std::string &key : listed.keys) {
         if (++checks > 60) return;
         auto transaction = database_.begin().value_or_throw();
@@ -466,7 +476,7 @@ class Test {
     *opening_time_ = microseconds(20000);
   }
 
-  /// False when something was wrong: what comes after it would prove nothing.
+  /// When something was wrong, what comes after it would prove nothing.
   bool round(const Round &round) {
     journal_->phase = Phase::starting;
     journal_->stop = false;
@@ -491,7 +501,7 @@ class Test {
 
   [[nodiscard]] bool has_room() const {
     return std::all_of(std::begin(journal_->counts), std::end(journal_->counts),
-                       [](const auto &count) { return count < kMostAttempts - 4096; });
+                       [](const auto &count) { return count < kMostAttempts - 2048; });
   }
 
   void finish() {
@@ -503,8 +513,8 @@ class Test {
         number(seed_), number(totals.rounds), number(totals.decided), number(totals.in_doubt),
         number(totals.found_prepared), number(totals.found_decided), number(totals.repeated), number(totals.held),
         number(journal_->checkpoints));
-    CHECK(totals.decided > totals.rounds && totals.in_doubt > totals.rounds);
-    if (totals.rounds >= 60) {
+    if (totals.rounds >= 30) {
+      CHECK(totals.decided > totals.rounds && totals.in_doubt > totals.rounds);
       CHECK(totals.found_prepared > 0 && totals.found_decided > 0 && totals.held > 0 && totals.repeated > 100);
     }
     if (check::failures == 0) fs::remove_all(folder_);
@@ -581,12 +591,14 @@ int main(int count, char **arguments) {
   const auto most_time = std::chrono::seconds(argument(2, 25));
   const std::uint64_t seed = argument(3, 1);
   std::printf("prepared_crash_test: seed %llu\n", static_cast<unsigned long long>(seed));
-  Test test(seed);
   const auto begun = Clock::now();
-  for (std::uint32_t number = 1; number <= most_rounds && Clock::now() - begun < most_time && test.has_room();
-       ++number) {
-    if (!test.round(Round(seed, number))) break;
-  }
-  test.finish();
+  const auto is_time = [&] { return Clock::now() - begun < most_time && check::failures == 0; };
+  std::uint32_t number = 1;
+  // One database after the other.
+  do {
+    Test test(seed);
+    for (; number <= most_rounds && is_time() && test.has_room(); ++number) test.round(Round(seed, number));
+    test.finish();
+  } while (number <= most_rounds && is_time());
   return check::finish("prepared_crash_test");
 }

@@ -435,6 +435,7 @@ static int commit_prepared(struct thread *thread, struct resource *resource, str
       return answer(thread, XAER_NOTA, "xa_commit: there is no such branch any more");
     case KHONSU_STATUS_HEURISTIC:
     case KHONSU_STATUS_ALREADY_DECIDED: return heuristic(thread, call, branch, error);
+    case KHONSU_STATUS_BUSY: /* a call beside the switch is deciding it */
     case KHONSU_STATUS_STORAGE:
       give_back(branch, branch->state);
       return answer_error(thread, XA_RETRY, call, error);

@@ -41,7 +41,7 @@ pub(crate) struct PlannedWrite<'a, C> {
 }
 
 /// Looks at somebody else's unfinished installation that are waited through, times two a restart, before it is aborted.
-pub(crate) const PATIENCE: u32 = if sync::MODELLED { 1 } else { 64 };
+const PATIENCE: u32 = if sync::MODELLED { 1 } else { 64 };
 /// Restarts after which it is left to the caller to try again: a very large transaction may need a reservation, which a
 /// rerun gives it, to get its installation done among many small ones.
 const MOST_RESTARTS: u32 = 12;

@@ -27,7 +27,8 @@ pub(crate) struct Database<C: Chunk> {
     pub reader_marks: ReaderMarks,
     pub reclaimer: Reclaimer<C>,
     pub reservations: Reservations,
-    pub prepared: PreparedTransactions<C>,
+    /// Apart: it is large, and mostly of no concern.
+    pub prepared: Box<PreparedTransactions<C>>,
     pub meters: Meters,
     /// `None`: the database is in memory only.
     ///
@@ -86,7 +87,7 @@ impl<C: Chunk> Database<C> {
             reader_marks: ReaderMarks::new(),
             reclaimer: Reclaimer::new(),
             reservations: Reservations::new(buffer.collector()),
-            prepared: PreparedTransactions::new(&buffer.collector()),
+            prepared: Box::new(PreparedTransactions::new(&buffer.collector())),
             buffer,
             meters: Meters::default(),
             group_commit: CachePadded::new(None),

@@ -254,8 +254,6 @@ mod points {
         PreparedStaged,
         /// It binds the others, and perhaps is not logged.
         PreparationHolds,
-        /// News of it waits for the log.
-        NotePending,
         /// It is in doubt, and its owner has not said so.
         PreparationOver,
         /// It is refused, and what it holds still entered.

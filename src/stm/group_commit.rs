@@ -80,7 +80,6 @@ impl<C: Chunk> GroupCommit<C> {
     ) -> Result<(), Error> {
         let pending = Arc::new(PendingNote { note, durability, outcome: Mutex::new(None) });
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&pending));
-        fail_point!(NotePending);
         let mut led = self.lock();
         loop {
             let outcome = pending.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();

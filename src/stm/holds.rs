@@ -49,7 +49,7 @@ struct HeldKey<C> {
 pub(crate) struct Gate(AtomicUsize);
 
 impl Gate {
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Gate(AtomicUsize::new(0))
     }
 

@@ -10,11 +10,12 @@
 //!    validates stops nobody.
 //! 5. *Log*, in a database that is stored; then it is in doubt.
 //!
-//! Two that are being prepared and exclude each other may both be refused; one of them is in any case.
+//! Two that are being prepared and exclude each other may both be refused; one of them is in any case, and mostly the
+//! younger.
 
 use std::sync::Arc;
 
-use super::commit::{Committer, PATIENCE, PlannedWrite, appended};
+use super::commit::{Committer, PlannedWrite, appended};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::dependency_tracker::{Footprint, PointRead};
 use super::error::Error;
@@ -25,7 +26,7 @@ use super::key::KeyBytes;
 use super::memory::{Head, Phase, Record, Standing, State, Version};
 use super::options::{Direction, Durability};
 use super::prepared::{PreparedTransaction, Staged, StagedWrite};
-use super::sync::spin_loop;
+use super::sync::{self, spin_loop};
 use super::value::Chunk;
 use super::working_set::Operation;
 
@@ -45,6 +46,28 @@ pub struct PrepareOptions {
     pub allow_volatile: bool,
     /// Whether a serializable transaction that wrote nothing votes yes and holds what it has read, too.
     pub hold_reads: bool,
+}
+
+/// Looks at a transaction that is being validated, before it is refused: many times what a short one takes.
+const PATIENCE: u32 = if sync::MODELLED { 1 } else { 1024 };
+
+/// Who looks whether something is held.
+#[derive(Clone, Copy)]
+enum Seeker {
+    Committer,
+    /// With its number: the older one is the first to lose its patience.
+    Preparer(u64),
+    /// One that votes without a hold of its own. Whoever is being validated still votes later than it.
+    Reader,
+}
+
+impl Seeker {
+    fn number(self) -> u64 {
+        match self {
+            Seeker::Committer | Seeker::Reader => 0,
+            Seeker::Preparer(number) => number,
+        }
+    }
 }
 
 /// What a write has come to.
@@ -181,7 +204,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
     pub fn vote_read_only(&self, footprint: &Footprint<C>) -> Result<(), Error> {
         let holds = &self.database().prepared.holds;
         if holds.any() {
-            self.check_footprint(0, footprint)?;
+            self.check_footprint(Seeker::Reader, footprint)?;
         }
         self.check_current(footprint)?;
         self.commit_at_snapshot(Some(footprint)).map(drop)
@@ -189,29 +212,31 @@ impl<'g, C: Chunk> Committer<'g, C> {
 
     /// Looks for others that hold what excludes this one.
     fn check_others(&self, preparation: &Preparation<'_, '_, C>) -> Result<(), Error> {
-        let own = preparation.transaction.number;
+        let own = Seeker::Preparer(preparation.transaction.number);
         for (hash, key) in preparation.keys() {
             self.check_key(own, hash, key.as_slice(), Access::Write)?;
         }
         preparation.footprint.as_ref().map_or(Ok(()), |footprint| self.check_footprint(own, footprint))
     }
 
-    fn check_footprint(&self, own: u64, footprint: &Footprint<C>) -> Result<(), Error> {
+    fn check_footprint(&self, own: Seeker, footprint: &Footprint<C>) -> Result<(), Error> {
         for read in &footprint.reads {
             self.check_key(own, read.hash, read.key.as_slice(), Access::Read)?;
         }
         let holds = &self.database().prepared.holds;
         for range in &*footprint.ranges {
-            if let Some((key, holder)) = holds.writer_in(own, range, self.guard, |holder| self.binds(holder)) {
+            if let Some((key, holder)) =
+                holds.writer_in(own.number(), range, self.guard, |holder| self.binds(holder, own))
+            {
                 return Err(Error::Conflict(vec![held(&key, &holder)]));
             }
         }
         Ok(())
     }
 
-    fn check_key(&self, own: u64, hash: u64, key: &[u8], access: Access) -> Result<(), Error> {
+    fn check_key(&self, own: Seeker, hash: u64, key: &[u8], access: Access) -> Result<(), Error> {
         let holds = &self.database().prepared.holds;
-        match holds.holder(own, hash, key, access, self.guard, |holder| self.binds(holder)) {
+        match holds.holder(own.number(), hash, key, access, self.guard, |holder| self.binds(holder, own)) {
             Some(holder) => Err(Error::Conflict(vec![held(key, &holder)])),
             None => Ok(()),
         }
@@ -227,15 +252,16 @@ impl<'g, C: Chunk> Committer<'g, C> {
             return Ok(());
         }
         fail_point!(HoldsMet);
-        keys.try_for_each(|(hash, key)| self.check_key(0, hash, key, Access::Write))
+        keys.try_for_each(|(hash, key)| self.check_key(Seeker::Committer, hash, key, Access::Write))
     }
 
     /// Whether a transaction that was met among what is held still holds anything. One that is being validated is given
     /// some time, and refused then.
-    fn binds(&self, holder: &PreparedTransaction<C>) -> bool {
-        let mut patience = PATIENCE;
+    fn binds(&self, holder: &PreparedTransaction<C>, seeker: Seeker) -> bool {
+        let mut patience = if holder.number < seeker.number() { 4 * PATIENCE } else { PATIENCE };
         loop {
             match holder.standing(self.guard) {
+                Standing::Preparing if matches!(seeker, Seeker::Reader) => return false,
                 Standing::Preparing if patience > 0 => {
                     patience -= 1;
                     spin_loop();

@@ -7,6 +7,7 @@
 //! before the threads have ended.
 
 mod handover;
+mod holds;
 mod marks;
 mod phases;
 mod seals;
