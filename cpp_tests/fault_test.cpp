@@ -34,16 +34,16 @@ struct Step {
   std::vector<Change> changes{};
   /// Of a prepared transaction, and what is decided about it. What is committed is in changes once more.
   const char *id = nullptr;
-  khonsu_decision decision = KHONSU_DECISION_COMMIT;
+  khonsu::Decision decision = khonsu::Decision::commit;
 };
 
 constexpr std::uint32_t kBlock = 30000;  // rows of a value that takes many pages
 
 /// What the step of a decision changes.
 Step commit_prepared(const char *id, std::vector<Change> changes) {
-  return {Do::decide, Durability::synced, std::move(changes), id, KHONSU_DECISION_COMMIT};
+  return {Do::decide, Durability::synced, std::move(changes), id, khonsu::Decision::commit};
 }
-Step roll_back(const char *id) { return {Do::decide, Durability::buffered, {}, id, KHONSU_DECISION_ROLLBACK}; }
+Step roll_back(const char *id) { return {Do::decide, Durability::buffered, {}, id, khonsu::Decision::rollback}; }
 
 /// What each run does. Two values of so many rows take more than a segment of the log, or do not.
 constexpr std::uint32_t kHalfSegment = 1200000;
@@ -125,7 +125,7 @@ class States {
       apply(step.changes, number, state);
     }
     if (step.what == Do::decide_heuristically) {
-      state[key] = storage::decided_heuristically(KHONSU_PREPARED_STATE_HEURISTIC_COMMIT);
+      state[key] = storage::decided_heuristically(khonsu::PreparedState::heuristic_commit);
     }
     states_.push_back(std::move(state));
     promise();
@@ -295,7 +295,7 @@ class Run {
       case Do::forget:
         result = step.what == Do::prepare ? commit(number, step.durability, step.changes, step.id)
                  : step.what == Do::forget
-                     ? storage::forget(database_, step.id)
+                     ? database_.forget(step.id)
                      : storage::decide(database_, step.id, step.decision, step.what == Do::decide_heuristically);
         // What could not be prepared cannot be decided, and what was not decided cannot be forgotten.
         if (step.what != Do::prepare && !knows(step)) {
@@ -344,7 +344,8 @@ class Run {
   [[nodiscard]] bool knows(const Step &step) const {
     const auto listed = states_.last().find(storage::listed_key(step.id));
     if (listed == states_.last().end()) return false;
-    return (step.what == Do::forget) == (listed->second[0] != KHONSU_PREPARED_STATE_PREPARED);
+    const bool is_decided = listed->second.size() == 1;
+    return (step.what == Do::forget) == is_decided;
   }
 
   /// What durability none promises nothing for may be gone once something has failed.

@@ -101,8 +101,8 @@ void apply(storage::State &state, std::uint32_t number) {
 khonsu::Result<void> make(const khonsu::Database &database, std::uint32_t number, Durability durability) {
   const Do what = what_of(number);
   const std::string id = id_of(number);
-  if (what == Do::commit_prepared) return storage::decide(database, id, KHONSU_DECISION_COMMIT);
-  if (what == Do::roll_back) return storage::decide(database, id, KHONSU_DECISION_ROLLBACK);
+  if (what == Do::commit_prepared) return storage::decide(database, id, khonsu::Decision::commit);
+  if (what == Do::roll_back) return storage::decide(database, id, khonsu::Decision::rollback);
   // One that was made before a process was killed is not made again.
   if (what == Do::prepare && storage::recover(database).count(id) != 0) return {};
   auto transaction = database.begin(std::move(khonsu::TransactionOptions().durability(durability))).value_or_throw();

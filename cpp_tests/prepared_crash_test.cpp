@@ -30,8 +30,6 @@ constexpr std::uint32_t kAccounts = 40;
 constexpr std::int64_t kBalance = 1000;
 constexpr std::uint32_t kMostAttempts = 1 << 14;  // of a thread with one database
 constexpr std::uint32_t kLargeRows = 120000;      // some twenty of these fill a segment of the log
-constexpr auto kAlreadyDecided = static_cast<Status>(KHONSU_STATUS_ALREADY_DECIDED);
-constexpr auto kHeuristic = static_cast<Status>(KHONSU_STATUS_HEURISTIC);
 
 // ---- what the threads note, in memory that survives them ----
 
@@ -48,7 +46,7 @@ enum class Stage : std::uint32_t {
 
 struct Attempt {
   std::atomic<Stage> stage;
-  std::atomic<khonsu_decision> decision;
+  std::atomic<khonsu::Decision> decision;
   std::atomic<bool> heuristic;
   /// Whoever comes may decide about it.
   std::atomic<bool> left;
@@ -86,6 +84,8 @@ constexpr std::array<const char *, kFaultKinds> kFaultNames{"no faults", "writes
 struct Round {
   std::uint32_t number, threads, large_in_thousand, left_in_hundred, killed_recoveries;
   microseconds duration{}, checkpoints{}, sync_delay{};
+  /// The log goes on and on in new segments, and those in doubt stay so for the round.
+  bool fills_log;
   End end;
   Faults faults;
   std::uint64_t seed;
@@ -99,6 +99,11 @@ struct Round {
     duration = microseconds(1000 + random() % 150000);
     checkpoints = microseconds(random() % 3 == 0 ? 0 : 500 + random() % 20000);
     sync_delay = microseconds(random() % 3 == 0 ? random() % 2000 : 0);
+    fills_log = random() % 3 == 0;
+    if (fills_log) {
+      duration += microseconds(100000);
+      checkpoints = microseconds(5000);
+    }
     const auto ends = random() % 100;
     end = ends < 15 ? kInOpen : ends < 75 ? kRunning : ends < 90 ? kInClose : kClosed;
     faults = random() % 5 == 0 ? static_cast<Faults>(1 + random() % 2) : kNoFaults;
@@ -108,7 +113,8 @@ struct Round {
 
   [[nodiscard]] std::string to_string() const {
     return std::to_string(threads) + " threads, " + std::to_string(large_in_thousand) + " large values in 1000, " +
-           std::to_string(left_in_hundred) + " in 100 left in doubt, checkpoints each " +
+           std::to_string(left_in_hundred) + " in 100 left in doubt, " + (fills_log ? "a log that is filled, " : "") +
+           "checkpoints each " +
            std::to_string(checkpoints.count()) + " us, syncs delayed by " + std::to_string(sync_delay.count()) +
            " us, " + kFaultNames[faults] + ", " + kEndNames[end] + " after " + std::to_string(duration.count()) +
            " us, " + std::to_string(killed_recoveries) + " killed recoveries";
@@ -140,7 +146,7 @@ class Writer {
     for (std::uint32_t thread = 0; thread < round_.threads; ++thread) {
       threads.emplace_back([this, thread] { move_until_stopped(thread); });
     }
-    threads.emplace_back([this] { decide_what_is_left(); });
+    threads.emplace_back([this] { round_.fills_log ? fill_log() : decide_what_is_left(); });
     threads.emplace_back([this] { read_until_stopped(); });
     if (round_.checkpoints.count() != 0) threads.emplace_back([this] { make_checkpoints(); });
     for (std::thread &thread : threads) thread.join();
@@ -223,7 +229,7 @@ class Writer {
       return false;
     }
     if (attempt.one_phase) {
-      attempt.decision = KHONSU_DECISION_COMMIT;
+      attempt.decision = khonsu::Decision::commit;
       attempt.stage = Stage::decided;
       return true;
     }
@@ -238,7 +244,7 @@ class Writer {
 
   void decide(const std::string &id, Attempt &attempt, std::mt19937_64 &random) {
     const bool commits = random() % 3 != 0, heuristic = random() % 8 == 0;
-    attempt.decision = commits ? KHONSU_DECISION_COMMIT : KHONSU_DECISION_ROLLBACK;
+    attempt.decision = commits ? khonsu::Decision::commit : khonsu::Decision::rollback;
     attempt.heuristic = heuristic;
     attempt.stage = Stage::deciding;
     auto decided = storage::decide(database_, id, attempt.decision, heuristic);
@@ -252,9 +258,24 @@ class Writer {
     attempt.stage = Stage::decided;
     if (random() % 4 != 0) return;
     attempt.stage = Stage::forgetting;
-    auto forgotten = storage::forget(database_, id);
+    auto forgotten = database_.forget(id);
     if (!forgotten.ok() && !may_fail(forgotten.error())) complain("forgetting", forgotten.error());
     attempt.stage = forgotten.ok() ? Stage::forgotten : Stage::decided;
+  }
+
+  void fill_log() {
+    khonsu::TransactionOptions options;
+    options.durability(Durability::buffered);
+    while (!journal_.stop) {
+      Values rows;
+      storage::add_rows(rows, 1, kLargeRows);
+      auto transaction = database_.begin(options).value_or_throw();
+      for (const char *key : {"large/a", "large/b", "large/c"}) {
+        CHECK_OK(transaction.put(key, storage::batch_of_rows(rows)));
+      }
+      auto committed = transaction.commit();
+      if (!committed.ok() && !may_fail(committed.error())) complain("filling the log", committed.error());
+    }
   }
 
   /// The coordinator comes back, also for those of processes before.
@@ -364,24 +385,28 @@ class Judge {
   }
 
  private:
+  static bool is_in_doubt(const khonsu::PreparedTransaction &listed) {
+    return listed.state == khonsu::PreparedState::prepared;
+  }
+
   void wrong(const std::string &id, const Attempt &attempt, const char *what) {
     CHECK(!"it is as it was acknowledged");
     std::fprintf(stderr, "  transaction %s of round %u, stage %u, decision %d%s: %s\n", id.c_str(), attempt.round,
-                 static_cast<unsigned>(attempt.stage.load()), attempt.decision.load(),
+                 static_cast<unsigned>(attempt.stage.load()), static_cast<int>(attempt.decision.load()),
                  attempt.heuristic ? " by an operator" : "", what);
   }
 
   void settle(const std::string &id, Attempt &attempt, bool is_marked) {
     const auto found = listed_.find(id);
-    const bool in_doubt = found != listed_.end() && found->second.in_doubt();
-    const bool commits = attempt.decision == KHONSU_DECISION_COMMIT;
+    const bool in_doubt = found != listed_.end() && is_in_doubt(found->second);
+    const bool commits = attempt.decision == khonsu::Decision::commit;
     if (in_doubt && is_marked) wrong(id, attempt, "it is in doubt and committed");
     switch (attempt.stage.load()) {
       case Stage::none: wrong(id, attempt, "it was never tried"); return;
       case Stage::preparing:
         if (attempt.one_phase) {
           if (found != listed_.end()) wrong(id, attempt, "it is listed");
-          attempt.decision = KHONSU_DECISION_COMMIT;
+          attempt.decision = khonsu::Decision::commit;
           attempt.stage = is_marked ? Stage::decided : Stage::refused;
           return;
         }
@@ -422,19 +447,19 @@ class Judge {
 
   /// Calls that are repeated after the crash are answered as before it.
   void check_decided(const std::string &id, Attempt &attempt, bool is_marked) {
-    const bool commits = attempt.decision == KHONSU_DECISION_COMMIT;
+    const bool commits = attempt.decision == khonsu::Decision::commit;
     if (is_marked != commits) wrong(id, attempt, "it ended otherwise");
     if (attempt.one_phase || attempt.stage == Stage::forgetting || repeated_ == 100) return;
     ++repeated_;
     ++totals_.repeated;
-    const auto other = commits ? KHONSU_DECISION_ROLLBACK : KHONSU_DECISION_COMMIT;
+    const auto other = commits ? khonsu::Decision::rollback : khonsu::Decision::commit;
     const auto same_status = storage::decide(database_, id, attempt.decision).status();
     const auto other_status = storage::decide(database_, id, other).status();
     const bool forgotten = same_status == Status::not_found && other_status == Status::not_found;
     // Also what was forgotten stays so: a kill loses nothing that was written.
     const bool answered = attempt.stage == Stage::forgotten ? forgotten
-                          : attempt.heuristic               ? same_status == kHeuristic && other_status == kHeuristic
-                                              : same_status == Status::ok && other_status == kAlreadyDecided;
+                          : attempt.heuristic               ? same_status == Status::heuristic && other_status == Status::heuristic
+                                              : same_status == Status::ok && other_status == Status::already_decided;
     if (!answered) wrong(id, attempt, "a repeated call has another answer");
     const auto found = listed_.find(id);
     const bool is_listed = attempt.heuristic && attempt.stage != Stage::forgotten;
@@ -445,9 +470,9 @@ class Judge {
   void check_holds() {
     std::uint32_t checks = 0;
     for (const auto &[id, listed] : listed_) {
-      if (!listed.in_doubt()) continue;
-      CHECK(listed.keys.size() == listed.written_keys && (listed.keys.size() == 3 || listed.keys.size() == 4));
-      CHECK(listed.time_micros > 1600000000000000);
+      if (!is_in_doubt(listed)) continue;
+      CHECK(listed.keys.size() == 3 || listed.keys.size() == 4);
+      CHECK(listed.prepared_at.count() > 1600000000000000);
       for (const std::string &key : listed.keys) {
         if (++checks > 60) return;
         auto transaction = database_.begin().value_or_throw();
@@ -465,7 +490,7 @@ class Judge {
   Totals &totals_;
   khonsu::Database &database_;
   std::uint32_t round_, repeated_ = 0;
-  std::map<std::string, storage::Listed> listed_;
+  std::map<std::string, khonsu::PreparedTransaction> listed_;
 };
 
 // ---- the process that kills ----

@@ -47,67 +47,37 @@ inline khonsu::Batch batch_of_rows(const Values &rows) {
 
 // ---- prepared transactions ----
 
-inline khonsu::Result<void> result_of(khonsu_status status, khonsu_error *error) {
-  if (status == KHONSU_STATUS_OK) return {};
-  // NOT_FOUND says it all.
-  return error == nullptr ? khonsu::Error(static_cast<khonsu::Status>(status)) : khonsu::Error(error);
-}
-
 /// Prepares, which must not be voted read-only.
 inline khonsu::Result<void> prepare(khonsu::Transaction &transaction, const std::string &id) {
-  khonsu_error *error = nullptr;
-  std::int32_t vote = 0;
-  const khonsu_status status = khonsu_txn_prepare(transaction.get(), id.data(), id.size(), 0, &vote, &error);
-  if (status == KHONSU_STATUS_OK) CHECK(vote == KHONSU_VOTE_YES);
-  return result_of(status, error);
+  auto vote = transaction.prepare(id);
+  if (!vote.ok()) return std::move(vote).error();
+  CHECK(vote.value() == khonsu::Vote::yes);
+  return {};
 }
 
-/// Commits or rolls back, as the coordinator or an operator.
-inline khonsu::Result<void> decide(const khonsu::Database &database, const std::string &id, khonsu_decision decision,
+/// Commits or rolls back, as the coordinator or an operator; fails with not_found where the id is not known.
+inline khonsu::Result<void> decide(const khonsu::Database &database, const std::string &id, khonsu::Decision decision,
                                    bool heuristic = false) {
-  khonsu_error *error = nullptr;
-  const khonsu_status status =
-      heuristic ? khonsu_db_decide_heuristically(database.get(), id.data(), id.size(), decision, &error)
-      : decision == KHONSU_DECISION_COMMIT
-          ? khonsu_db_commit_prepared(database.get(), id.data(), id.size(), nullptr, &error)
-          : khonsu_db_rollback_prepared(database.get(), id.data(), id.size(), &error);
-  return result_of(status, error);
+  const auto known = [](auto result, auto &&is_known) -> khonsu::Result<void> {
+    if (!result.ok()) return std::move(result).error();
+    if (!is_known(result.value())) return khonsu::Error(khonsu::Status::not_found);
+    return {};
+  };
+  const auto itself = [](bool value) { return value; };
+  if (heuristic) return known(database.decide_heuristically(id, decision), itself);
+  if (decision == khonsu::Decision::rollback) return known(database.rollback_prepared(id), itself);
+  return known(database.commit_prepared(id), [](const auto &version) { return version.has_value(); });
 }
 
-inline khonsu::Result<void> forget(const khonsu::Database &database, const std::string &id) {
-  khonsu_error *error = nullptr;
-  const khonsu_status status = khonsu_db_forget(database.get(), id.data(), id.size(), &error);
-  return result_of(status, error);
-}
-
-/// A prepared transaction as it is listed.
-struct Listed {
-  std::int64_t time_micros;
-  std::int32_t state;
-  std::uint64_t written_keys;
-  std::vector<std::string> keys;  ///< of one in doubt
-
-  [[nodiscard]] bool in_doubt() const { return state == KHONSU_PREPARED_STATE_PREPARED; }
-};
-
-inline std::map<std::string, Listed> recover(const khonsu::Database &database) {
-  std::map<std::string, Listed> listed;
-  khonsu_prepared_list *list = nullptr;
-  if (!CHECK(khonsu_db_recover(database.get(), &list, nullptr) == KHONSU_STATUS_OK)) return listed;
-  for (std::size_t index = 0; index < khonsu_prepared_list_count(list); ++index) {
-    khonsu_prepared_info info{};
-    CHECK(khonsu_prepared_list_get(list, index, &info, sizeof(info), nullptr) == KHONSU_STATUS_OK);
-    Listed one{info.time_micros, info.state, info.written_keys, {}};
-    for (std::uint64_t number = 0; one.in_doubt() && number < info.written_keys; ++number) {
-      const void *key = nullptr;
-      std::size_t size = 0;
-      CHECK(khonsu_prepared_list_key(list, index, number, &key, &size, nullptr) == KHONSU_STATUS_OK);
-      one.keys.emplace_back(static_cast<const char *>(key), size);
-    }
-    const std::string id(static_cast<const char *>(info.global_id), info.global_id_len);
+/// By id.
+inline std::map<std::string, khonsu::PreparedTransaction> recover(const khonsu::Database &database) {
+  std::map<std::string, khonsu::PreparedTransaction> listed;
+  auto recovered = database.recover();
+  if (!CHECK_OK(recovered)) return listed;
+  for (khonsu::PreparedTransaction &one : recovered.value()) {
+    const std::string id = one.global_id;
     CHECK(listed.emplace(id, std::move(one)).second);
   }
-  khonsu_prepared_list_free(list);
   return listed;
 }
 
@@ -116,15 +86,18 @@ inline std::string listed_key(const std::string &id) { return "listed: " + id; }
 
 /// How it has one in doubt, and one that was decided heuristically.
 inline Values in_doubt(std::size_t written_keys) {
-  return {KHONSU_PREPARED_STATE_PREPARED, static_cast<std::int64_t>(written_keys)};
+  return {static_cast<std::int64_t>(khonsu::PreparedState::prepared), static_cast<std::int64_t>(written_keys)};
 }
-inline Values decided_heuristically(std::int32_t listed_state) { return {listed_state}; }
+inline Values decided_heuristically(khonsu::PreparedState listed_state) {
+  return {static_cast<std::int64_t>(listed_state)};
+}
 
 /// Everything, by one scan of one snapshot, and the prepared transactions.
 inline State state_of(const khonsu::Database &database) {
   State state;
   for (const auto &[id, listed] : recover(database)) {
-    state[listed_key(id)] = listed.in_doubt() ? in_doubt(listed.written_keys) : decided_heuristically(listed.state);
+    const bool is_in_doubt = listed.state == khonsu::PreparedState::prepared;
+    state[listed_key(id)] = is_in_doubt ? in_doubt(listed.keys.size()) : decided_heuristically(listed.state);
   }
   auto transaction = database.begin(std::move(khonsu::TransactionOptions().read_only()));
   if (!CHECK_OK(transaction)) return state;
