@@ -105,7 +105,10 @@ impl Overlay {
     /// Passes on the keys that the checkpoint does not have. Other threads decode them.
     pub(super) fn visit_rest(self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(self.keys.len() / GROUP + 1);
-        let keys = Mutex::new(self.keys.into_iter());
+        // In their order, as the order index takes them many times faster then: each goes next to the one before.
+        let mut keys: Vec<_> = self.keys.into_iter().collect();
+        keys.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let keys = Mutex::new(keys.into_iter());
         let next_group = || -> Vec<(Vec<u8>, Entry)> {
             keys.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(GROUP).collect()
         };
