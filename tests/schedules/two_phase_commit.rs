@@ -17,7 +17,7 @@ fn skew(logged: bool) -> String {
             let mut global = history.begin("global", &serializable());
             let read = global.number("a");
             global.put("b", 10 + read);
-            global.prepare().map(|in_doubt| in_doubt.commit(history));
+            global.prepare().into_iter().for_each(|in_doubt| in_doubt.commit(history));
         },
         |history| {
             history.run("local", &serializable(), |local| {
@@ -54,7 +54,7 @@ fn blind_writers_of_what_was_read() {
                 let mut global = history.begin("global", &serializable());
                 let read = global.number("a") + global.number("n") + global.scan("r", "s").len() as u64;
                 global.put("out", 10 + read);
-                global.prepare().map(|in_doubt| in_doubt.commit(history));
+                global.prepare().into_iter().for_each(|in_doubt| in_doubt.commit(history));
             },
             |history| {
                 history.run("1", &serializable(), |one| one.put("a", 2));
@@ -77,13 +77,13 @@ fn two_preparers_cross() {
                 let mut one = history.begin("1", &serializable());
                 let read = one.number("a");
                 one.put("b", 10 + read);
-                one.prepare().map(|in_doubt| in_doubt.commit(history));
+                one.prepare().into_iter().for_each(|in_doubt| in_doubt.commit(history));
             },
             |history| {
                 let mut two = history.begin("2", &serializable());
                 let found = two.scan("b", "c").len() as u64 + two.number("b");
                 two.put("a", 20 + found);
-                two.prepare().map(|in_doubt| in_doubt.commit(history));
+                two.prepare().into_iter().for_each(|in_doubt| in_doubt.commit(history));
             },
         ]);
         history.judge(&["1", "2"])
@@ -99,7 +99,7 @@ fn a_prepared_one_in_a_ring_of_stale_readers() {
                 let mut global = history.begin("global", &serializable());
                 let read = global.number("a");
                 global.put("b", 10 + read);
-                global.prepare().map(|in_doubt| in_doubt.commit(history));
+                global.prepare().into_iter().for_each(|in_doubt| in_doubt.commit(history));
             },
             |history| {
                 history.run("1", &serializable(), |one| {
@@ -198,13 +198,13 @@ fn preparing_over_one_that_fails_in_the_log() {
                 let mut global = history.begin("global", &resolving(ConflictResolution::Append));
                 global.append("k", 3);
                 global.put("y", 3);
-                global.prepare().map(|in_doubt| in_doubt.commit(history));
+                global.prepare().into_iter().for_each(|in_doubt| in_doubt.commit(history));
             },
             |history| {
                 let mut reading = history.begin("reading", &serializable());
                 let read = reading.number("x");
                 reading.put("z", 4 + read);
-                reading.prepare().map(|in_doubt| in_doubt.commit(history));
+                reading.prepare().into_iter().for_each(|in_doubt| in_doubt.commit(history));
             },
         ]);
         history.judge(&["failing", "global", "reading"])
@@ -221,7 +221,7 @@ fn a_commit_that_the_log_refuses_at_first() {
                 let read = global.number("r");
                 global.put("k", 10 + read);
                 global.put("fails", 2);
-                global.prepare().map(|in_doubt| in_doubt.commit(history));
+                global.prepare().into_iter().for_each(|in_doubt| in_doubt.commit(history));
             },
             |history| {
                 history.run("1", &serializable(), |one| {
@@ -254,7 +254,7 @@ fn removed_keys_are_held_as_absent() {
                 let mut global = history.begin("global", &serializable());
                 let found = u64::from(global.get("a").is_some());
                 global.put("b", found);
-                global.prepare().map(|in_doubt| in_doubt.commit(history));
+                global.prepare().into_iter().for_each(|in_doubt| in_doubt.commit(history));
             },
             |history| _ = history.database.stats(),
         ]);
