@@ -249,7 +249,8 @@ fn certification_says_what_was_overwritten() {
 
     let mut conflicts = conflicts_of(transaction.commit());
     conflicts.sort_by(|one, other| one.key.cmp(&other.key));
-    let conflict = |kind, key: &[u8], range, version| Conflict { kind, key: key.to_vec(), range, version, holder: None };
+    let conflict =
+        |kind, key: &[u8], range, version| Conflict { kind, key: key.to_vec(), range, version, holder: None };
     assert_eq!(
         conflicts,
         [

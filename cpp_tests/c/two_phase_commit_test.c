@@ -349,6 +349,70 @@ static void test_arguments(void) {
   khonsu_db_free(db);
 }
 
+static khonsu_db *open_path(const char *path) {
+  khonsu_error *error = NULL;
+  khonsu_db *db = NULL;
+  khonsu_options *options = khonsu_options_new();
+  EXPECT_OK(khonsu_options_set_path(options, path, &error));
+  EXPECT_OK(khonsu_db_open(options, &db, &error));
+  khonsu_options_free(options);
+  if (!CHECK(db != NULL)) exit(EXIT_FAILURE);
+  return db;
+}
+
+/* What is in doubt, and how others ended, is there when the database is opened again; also over a checkpoint. */
+static void test_stored(void) {
+  khonsu_error *error = NULL;
+  char folder[3072], path[4096], command[4096];
+  const char *directory = getenv("TMPDIR");
+  snprintf(folder, sizeof(folder), "%s/khonsu_two_phase_XXXXXX", directory == NULL ? "/tmp" : directory);
+  if (!CHECK(mkdtemp(folder) != NULL)) return;
+  snprintf(path, sizeof(path), "%s/db", folder);
+  uint64_t version = 0, again = 0;
+  khonsu_db *db = open_path(path);
+  testing_commit_put(db, "read", "1");
+  EXPECT_OK(prepare_put(db, "committed", "a", "1", 0, &error));
+  EXPECT_OK(prepare_put(db, "rolled back", "b", "1", 0, &error));
+  EXPECT_OK(prepare_put(db, "decided", "c", "1", 0, &error));
+  EXPECT_OK(prepare_put(db, "in doubt", "d", "1", 0, &error));
+  EXPECT_OK(khonsu_db_commit_prepared(db, ID("committed"), &version, &error));
+  EXPECT_OK(khonsu_db_rollback_prepared(db, ID("rolled back"), &error));
+  EXPECT_OK(khonsu_db_decide_heuristically(db, ID("decided"), KHONSU_DECISION_ROLLBACK, &error));
+  for (int round = 0; round < 3; round++) {
+    khonsu_db_free(db);
+    db = open_path(path);
+    EXPECT_OK(khonsu_db_commit_prepared(db, ID("committed"), &again, &error));
+    CHECK(again == version);
+    EXPECT_OK(khonsu_db_rollback_prepared(db, ID("rolled back"), &error));
+    EXPECT_KEEP(KHONSU_STATUS_HEURISTIC, khonsu_db_commit_prepared(db, ID("decided"), NULL, &error));
+    CHECK(khonsu_error_decision(error) == KHONSU_DECISION_ROLLBACK);
+    DROP_ERROR();
+    EXPECT(KHONSU_STATUS_CONFLICT, try_put(db, "d", &error));
+    EXPECT(KHONSU_STATUS_DUPLICATE, prepare_put(db, "in doubt", "e", "1", 0, &error));
+    khonsu_stats stats = stats_of(db);
+    CHECK(stats.prepared_transactions == 1 && stats.remembered_outcomes == 3);
+    EXPECT_OK(khonsu_db_checkpoint(db, &error));
+    testing_commit_put(db, "read", "2");
+  }
+  khonsu_prepared_list *list = recover(db);
+  CHECK(khonsu_prepared_list_count(list) == 2);
+  khonsu_prepared_list_free(list);
+  EXPECT_OK(khonsu_db_commit_prepared(db, ID("in doubt"), NULL, &error));
+  EXPECT_OK(khonsu_db_forget(db, ID("decided"), &error));
+  khonsu_db_free(db);
+  db = open_path(path);
+  CHECK_COMMITTED(db, "a", "1");
+  CHECK_COMMITTED(db, "b", "absent");
+  CHECK_COMMITTED(db, "c", "absent");
+  CHECK_COMMITTED(db, "d", "1");
+  list = recover(db);
+  CHECK(khonsu_prepared_list_count(list) == 0);
+  khonsu_prepared_list_free(list);
+  khonsu_db_free(db);
+  snprintf(command, sizeof(command), "rm -r '%s'", folder);
+  CHECK(system(command) == 0);
+}
+
 int main(void) {
   RUN(test_commit_and_rollback);
   RUN(test_votes);
@@ -357,5 +421,6 @@ int main(void) {
   RUN(test_heuristic_decisions);
   RUN(test_list);
   RUN(test_arguments);
+  RUN(test_stored);
   return testing_finish("two_phase_commit_test");
 }

@@ -34,7 +34,7 @@ pub(crate) struct Holds<C: 'static> {
     /// By key and number of the transaction; entries are inserted once and removed.
     keys: SkipList<(KeyBytes, u64), HeldKey<C>>,
     /// By number of the transaction and place in it.
-    ranges: SkipList<(u64, usize), (KeyRange, Arc<PreparedTransaction<C>>)>,
+    ranges: SkipList<(u64, usize), HeldRange<C>>,
     /// Held keys, by hash.
     filter: Box<[AtomicU32; FILTER]>,
     range_count: AtomicUsize,
@@ -42,6 +42,11 @@ pub(crate) struct Holds<C: 'static> {
 
 struct HeldKey<C> {
     access: Access,
+    holder: Arc<PreparedTransaction<C>>,
+}
+
+struct HeldRange<C> {
+    range: KeyRange,
     holder: Arc<PreparedTransaction<C>>,
 }
 
@@ -119,7 +124,7 @@ impl<C: Send + Sync + 'static> Holds<C> {
         }
         for (place, range) in ranges.iter().enumerate() {
             self.range_count.fetch_add(1, Ordering::Relaxed);
-            let held = (range.clone(), Arc::clone(holder));
+            let held = HeldRange { range: range.clone(), holder: Arc::clone(holder) };
             foreign::publish();
             self.ranges.get_or_insert((holder.number, place), held, guard).release(guard);
         }
@@ -190,7 +195,7 @@ impl<C: Send + Sync + 'static> Holds<C> {
             let mut next = self.ranges.front(guard);
             while let Some(entry) = next {
                 foreign::found();
-                let (range, holder) = entry.value();
+                let HeldRange { range, holder } = entry.value();
                 if range.contains(key) && excludes(Access::Read, holder) {
                     return Some(Arc::clone(holder));
                 }
