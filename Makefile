@@ -90,8 +90,9 @@ bench: local-install
 	cmake --build target/bench/build
 	target/bench/build/khonsu_bench $(BENCH_ARGUMENTS)
 	target/bench/build/khonsu_durable_bench $(BENCH_ARGUMENTS)
+	target/bench/build/khonsu_memory_budget_bench $(BENCH_ARGUMENTS)
 	cargo bench --profile dev --bench aborts -- $(BENCH_ARGUMENTS) --out $(CURDIR)/target/bench/aborts.md
-	cat target/bench/durable.md target/bench/aborts.md >>target/bench/report.md
+	cat target/bench/durable.md target/bench/memory_budget.md target/bench/aborts.md >>target/bench/report.md
 
 format:
 	cargo fmt

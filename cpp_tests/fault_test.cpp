@@ -464,8 +464,11 @@ int main(int count, char **arguments) {
         test.run(fault, std::strtoull(arguments[2], nullptr, 10));
         continue;
       }
-      // Every call, but for those that fill files, which are many and alike; with a large workload, some.
-      const std::uint64_t stride = fault.call == FAULT_FILL ? 37 : rotates ? 8 : 1;
+      // Every call, but for those that fill files, which are many and alike; every other one where another fault has all
+      // of its kind; with a large workload, some.
+      const bool is_variant = (fault.call == FAULT_WRITE || fault.call == FAULT_SYNC) && !fault.no_truncate &&
+                              (fault.partial || fault.count > 1);
+      const std::uint64_t stride = fault.call == FAULT_FILL ? 37 : rotates ? 8 : is_variant ? 2 : 1;
       std::uint64_t number = 1, runs = 1;
       for (; test.run(fault, number) && check::failures < 20; ++runs) number += stride;
       std::printf("%-20s %s, up to call %llu, %llu runs\n", fault.name, rotates ? "large" : "small",

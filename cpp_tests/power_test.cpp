@@ -62,8 +62,8 @@ Durability durability_of(std::uint32_t number) {
                   : std::array<Durability, 3>{Durability::buffered, Durability::buffered, Durability::none}[any];
 }
 
-/// Stages and applies one commit of the fixed sequence, or what is prepared and committed later: that writes keys of its
-/// own, and enough that checkpoints have something to do.
+/// Stages and applies one commit of the fixed sequence, or what is prepared and committed later: that writes keys of
+/// its own, and enough that checkpoints have something to do.
 void stage(khonsu::Transaction *transaction, storage::State &state, std::uint32_t number) {
   const auto change = [&](const std::string &key, std::uint32_t rows, bool appends) {
     Values values;

@@ -457,9 +457,11 @@ class Judge {
     const auto other_status = storage::decide(database_, id, other).status();
     const bool forgotten = same_status == Status::not_found && other_status == Status::not_found;
     // Also what was forgotten stays so: a kill loses nothing that was written.
+    const bool by_operator = same_status == Status::heuristic && other_status == Status::heuristic;
+    const bool by_coordinator = same_status == Status::ok && other_status == Status::already_decided;
     const bool answered = attempt.stage == Stage::forgotten ? forgotten
-                          : attempt.heuristic               ? same_status == Status::heuristic && other_status == Status::heuristic
-                                              : same_status == Status::ok && other_status == Status::already_decided;
+                          : attempt.heuristic               ? by_operator
+                                                            : by_coordinator;
     if (!answered) wrong(id, attempt, "a repeated call has another answer");
     const auto found = listed_.find(id);
     const bool is_listed = attempt.heuristic && attempt.stage != Stage::forgotten;

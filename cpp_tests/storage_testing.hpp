@@ -109,8 +109,10 @@ inline State state_of(const khonsu::Database &database) {
 }
 
 inline khonsu::Result<khonsu::Database> open(const fs::path &folder,
-                                             khonsu::Durability durability = khonsu::Durability::synced) {
-  return khonsu::Database::open(khonsu::Options().path(folder.string()).durability(durability));
+                                             khonsu::Durability durability = khonsu::Durability::synced,
+                                             std::uint64_t memory_budget = 0) {
+  return khonsu::Database::open(
+      khonsu::Options().path(folder.string()).durability(durability).memory_budget(memory_budget));
 }
 
 /// A folder of the test's own below the one that it runs in, whose file system is the one of the build.

@@ -876,7 +876,7 @@ typedef struct khonsu_stats {
      */
     uint64_t versions;
     /**
-     * Bytes of the batches that the versions hold.
+     * Bytes of the batches that the versions hold, those that are in storage alone included.
      */
     uint64_t live_bytes;
     /**
@@ -924,6 +924,19 @@ typedef struct khonsu_stats {
      * Runs of a function by khonsu_db_transact after the first of its call.
      */
     uint64_t retries;
+    /**
+     * Bytes of values in memory, with a memory budget; else live_bytes.
+     */
+    uint64_t resident_bytes;
+    /**
+     * Bytes that the values which are in storage alone would take in memory; an estimate for those that were not in
+     * memory since the database was opened. 0 without a memory budget.
+     */
+    uint64_t cold_bytes;
+    /**
+     * Values that were read from storage since the database was opened because they were not in memory.
+     */
+    uint64_t cold_reads;
     /**
      * Prepared transactions in doubt.
      */
@@ -1150,8 +1163,8 @@ khonsu_status khonsu_options_set_max_transaction_bytes(struct khonsu_options *op
                                                        struct khonsu_error **error);
 
 /**
- * Sets the most bytes that all versions of the database together may hold before writes are refused; no limit by
- * default.
+ * Sets the most bytes that all versions of the database together may hold in memory before writes are refused; no limit
+ * by default.
  *
  * @param[in]  options Not NULL.
  * @param[in]  bytes   The limit; 0: none.
@@ -1237,6 +1250,30 @@ khonsu_status khonsu_options_set_durability(struct khonsu_options *options,
 khonsu_status khonsu_options_set_open_progress(struct khonsu_options *options,
                                                khonsu_progress_fn fn,
                                                void *context,
+                                               struct khonsu_error **error);
+
+/**
+ * Sets how many bytes of memory the values of a database that is stored at a path take, beyond which those that were
+ * not read lately are pushed out, and read back from the files of a checkpoint when somebody asks for them. No budget by
+ * default: all values are in memory.
+ *
+ * Keys stay in memory, and so do values that are in no checkpoint yet; when these take more than the budget (and more
+ * than 16 MiB), a checkpoint is made. Values of more than a quarter of the budget do not stay in memory when they were
+ * read. A call that reads a value may then fail with KHONSU_STATUS_STORAGE or KHONSU_STATUS_CORRUPTION; the transaction
+ * can go on. khonsu_db_open fails when there is a budget and no path.
+ *
+ * @param[in]  options Not NULL.
+ * @param[in]  bytes   The budget; 0: none.
+ * @param[out] error   May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: set.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is changed. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_options_set_memory_budget(struct khonsu_options *options,
+                                               uint64_t bytes,
                                                struct khonsu_error **error);
 
 /**
@@ -1568,7 +1605,8 @@ khonsu_status khonsu_loader_set_version(struct khonsu_loader *loader, uint64_t v
  * @param[out] error   May be NULL.
  * @return
  * - KHONSU_STATUS_OK: opened.
- * - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage, or a memory budget and
+ *   no path.
  * - KHONSU_STATUS_INVALID_STATE: the storage of the options was given to another database.
  * - KHONSU_STATUS_STORAGE: reading or writing failed, the path is none of a database, or a newer version of khonsu has
  *   written it.
@@ -1682,6 +1720,7 @@ khonsu_status khonsu_db_sync(const struct khonsu_db *db, struct khonsu_error **e
  * - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
  * - KHONSU_STATUS_STORAGE: reading or writing failed. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
  *   khonsu_options_set_storage said so.
+ * - KHONSU_STATUS_CORRUPTION: also that a value which a memory budget keeps in storage alone is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * On failure nothing is lost. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -1698,7 +1737,8 @@ khonsu_status khonsu_db_checkpoint(const struct khonsu_db *db, struct khonsu_err
  * @return
  * - KHONSU_STATUS_OK: written, and on the disk.
  * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
- * - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+ * - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+ * - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * On failure there is no database at path. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -1715,7 +1755,8 @@ khonsu_status khonsu_db_backup(const struct khonsu_db *db, const char *path, str
  * @return
  * - KHONSU_STATUS_OK: written, and on the disk.
  * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
- * - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+ * - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+ * - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -1775,6 +1816,8 @@ void khonsu_db_free(struct khonsu_db *db);
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows whose schema is not that of the rows there.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in both outs; the transaction can go on. Threads: serialized.
@@ -1805,6 +1848,8 @@ khonsu_status khonsu_txn_get(struct khonsu_txn *txn,
  *   were put without full validation turn out malformed when they are joined.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in out_array; the transaction can go on. Threads: serialized.
@@ -1833,6 +1878,8 @@ khonsu_status khonsu_txn_get_with_schema(struct khonsu_txn *txn,
  * - KHONSU_STATUS_INVALID_ARGUMENT: txn, key or out_stream is NULL, or key_len is out of range.
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows whose schema is not that of the rows there.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in out_stream; the transaction can go on. Threads: serialized.
@@ -2145,8 +2192,9 @@ khonsu_status khonsu_txn_scan_prefix(struct khonsu_txn *txn,
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in out_stream; the transaction can go on. A get_next of the
- * stream fails with EINVAL when values put without full validation turn out malformed. Threads: serialized; the
- * stream: one thread at a time, any thread. Since: 0.1
+ * stream fails with EINVAL when values put without full validation turn out malformed, and, with a memory budget
+ * (khonsu_options_set_memory_budget), when a value in storage turns out damaged; with EIO when it cannot be read.
+ * Threads: serialized; the stream: one thread at a time, any thread. Since: 0.1
  */
 khonsu_status khonsu_txn_scan_stream(struct khonsu_txn *txn,
                                      const void *start,
@@ -2292,6 +2340,9 @@ void khonsu_txn_free(struct khonsu_txn *txn);
  *   stays where it is.
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows to the next entry whose schema is not that of the
  *   rows there. The cursor is on no entry; the next call tries that one again.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   of the next entry is in storage alone and cannot be read, or is damaged; the message says where. The cursor is on
+ *   no entry; the next call tries that one again.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Threads: serialized. Since: 0.1

@@ -809,7 +809,13 @@ class Options : public detail::OptionsHandle<khonsu_options, khonsu_options_new,
     set(khonsu_options_set_max_transaction_bytes, bytes);
     return *this;
   }
-  /// Bytes of all values; 0: no limit.
+  /// Bytes that values take of the memory; the others are read back from the path when they are asked for. 0: all are in
+  /// memory.
+  Options &memory_budget(std::uint64_t bytes) {
+    set(khonsu_options_set_memory_budget, bytes);
+    return *this;
+  }
+  /// Bytes of all values in memory; 0: no limit.
   Options &max_total_bytes(std::uint64_t bytes) {
     set(khonsu_options_set_max_total_bytes, bytes);
     return *this;

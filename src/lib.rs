@@ -16,8 +16,9 @@
 //!   two snapshots, so a long reader does not make hot keys grow.
 //!
 //! A database is in memory, or stored: see [`storage::open`]. It can take part in transactions over several databases:
-//! see [`two_phase_commit`]. What is *not* promised: all keys and values are in memory in both cases. A write transaction
-//! may fail with a conflict and must then be rerun, which [`stm::TransactionManager::transact`] does.
+//! see [`two_phase_commit`]. What is *not* promised: all keys are in memory in both cases, and so are all values unless
+//! [`storage::DurableOptions::memory_budget`] says otherwise. A write transaction may fail with a conflict and must then
+//! be rerun, which [`stm::TransactionManager::transact`] does.
 //!
 //! # Example
 //! ```

@@ -166,7 +166,8 @@ fn nobody_in_doubt_keeps_the_log_from_being_trimmed() {
 fn a_log_of_notes_alone_is_trimmed_too() {
     let folder = Folder::new("prepared-notes");
     let mut model = Model::default();
-    let options = || DurableOptions { segment_bytes: SEGMENT_BYTES, checkpoint_bytes: 1 << 16, progress: None };
+    let options =
+        || DurableOptions { segment_bytes: SEGMENT_BYTES, checkpoint_bytes: 1 << 16, progress: None, memory_budget: 0 };
     let mut storage = DurableStorage::open(&folder, options()).expect("it opens");
     model.check_load(&storage);
     model.store(&storage, prepared("stays", 0, vec![put(b"a", &[1])]), Durability::Synced);

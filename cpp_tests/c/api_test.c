@@ -399,6 +399,7 @@ static khonsu_db *open_folder(const char *path, int32_t durability, int *progres
   khonsu_db *db = NULL;
   EXPECT_OK(khonsu_options_set_path(options, path, &error));
   EXPECT_OK(khonsu_options_set_durability(options, durability, &error));
+  EXPECT_OK(khonsu_options_set_memory_budget(options, 1 << 24, &error));
   EXPECT_OK(khonsu_options_set_open_progress(options, count_progress, progress, &error));
   EXPECT_OK(khonsu_db_open(options, &db, &error));
   khonsu_options_free(options);

@@ -22,6 +22,7 @@ use super::database::{Database, DatabasePool};
 use super::decide::{Attempt, OnBehalf};
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
+use super::evictable::VersionValue;
 use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, State};
 use super::options::Durability;
 use super::prepared::StagedWrite;
@@ -321,10 +322,10 @@ impl<'g, C: Chunk> Committer<'g, C> {
             let conflict = base.and_then(|(_, number)| write.conflict_with(number));
             let mut installed = Installed::AsStaged;
             let (value, extends_older, charge) = match (write.operation, conflict) {
-                (Operation::Append(rows), None) => appended(base_value, rows)?,
+                (Operation::Append(rows), None) => self.appended(base_value, rows)?,
                 // An append that conflicts only because its key was read.
                 (Operation::Append(_), Some(conflict)) => return Err(Error::Conflict(vec![conflict])),
-                (Operation::Put(value), None) => (Some(value.clone()), false, value.bytes()),
+                (Operation::Put(value), None) => (Some(self.version_value(value)), false, value.bytes()),
                 (Operation::Delete, None) => (None, false, 0),
                 (operation, Some(conflict)) => match (write.resolution, operation) {
                     (Some(ConflictResolution::Ignore), _) => {
@@ -336,12 +337,12 @@ impl<'g, C: Chunk> Committer<'g, C> {
                         }
                     }
                     (Some(ConflictResolution::Replace), Operation::Put(value)) => {
-                        (Some(value.clone()), false, value.bytes())
+                        (Some(self.version_value(value)), false, value.bytes())
                     }
                     (Some(ConflictResolution::Replace), _) => (None, false, 0),
                     (Some(ConflictResolution::Append), Operation::Put(rows)) => {
                         installed = Installed::Appended;
-                        appended(base_value, rows)?
+                        self.appended(base_value, rows)?
                     }
                     (None | Some(ConflictResolution::Fail | ConflictResolution::Append), _) => {
                         return Err(Error::Conflict(vec![conflict]));
@@ -357,6 +358,23 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 return Ok(installed);
             }
         }
+    }
+
+    fn version_value(&self, value: &Value<C>) -> VersionValue<C> {
+        VersionValue::new(value.clone(), self.database().memory_budget())
+    }
+
+    /// The newest committed value with rows after its own: value, whether it extends the committed one, and new bytes.
+    fn appended(
+        &self,
+        base: Option<&VersionValue<C>>,
+        rows: &Value<C>,
+    ) -> Result<(Option<VersionValue<C>>, bool, u64), Error> {
+        let value = match base {
+            Some(base) => base.append(rows)?,
+            None => self.version_value(rows),
+        };
+        Ok((Some(value), base.is_some(), rows.bytes()))
     }
 
     /// Does what it takes to get past somebody else's undecided version.
@@ -470,16 +488,4 @@ impl<C> PlannedWrite<'_, C> {
             Some(ConflictResolution::Ignore | ConflictResolution::Replace) => false,
         }
     }
-}
-
-/// The newest committed value with rows after its own: value, whether it extends the committed one, and new bytes.
-pub(crate) fn appended<C: Chunk>(
-    base: Option<&Value<C>>,
-    rows: &Value<C>,
-) -> Result<(Option<Value<C>>, bool, u64), Error> {
-    let value = match base {
-        Some(base) => base.append(rows)?,
-        None => rows.clone(),
-    };
-    Ok((Some(value), base.is_some(), rows.bytes()))
 }

@@ -8,6 +8,7 @@ use super::clock::Clock;
 use super::commit_log::CommitLog;
 use super::group_commit::GroupCommit;
 use super::memory::{Participant, Pool};
+use super::memory_budget::MemoryBudget;
 use super::meters::Meters;
 use super::options::Options;
 use super::prepared::PreparedTransactions;
@@ -92,6 +93,22 @@ impl<C: Chunk> Database<C> {
             meters: Meters::default(),
             group_commit: CachePadded::new(None),
         }
+    }
+
+    /// What the values may take of the memory; `None`: all are in memory.
+    pub fn memory_budget(&self) -> Option<&Arc<MemoryBudget<C>>>
+    where
+        C: Chunk,
+    {
+        self.group_commit.as_ref()?.memory_budget()
+    }
+
+    /// Bytes of values in memory.
+    pub fn resident_bytes(&self) -> u64
+    where
+        C: Chunk,
+    {
+        self.memory_budget().map_or_else(|| self.meters.live_bytes(), |budget| budget.resident())
     }
 
     pub fn context(&self) -> Context<C> {

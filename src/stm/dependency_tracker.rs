@@ -37,12 +37,13 @@ use crossbeam_epoch::Guard;
 use super::clock::Clock;
 use super::conflict::{Conflict, ConflictKind};
 use super::database::{Database, DatabasePool};
+use super::evictable::VersionValue;
 use super::group_commit::Member;
 use super::key::{KeyBytes, KeyRange};
 use super::memory::{Descriptor, Head, Phase, Record, RecordRef, State, Version};
 use super::options::Direction;
 use super::sync::{Ordering, fence};
-use super::value::{Chunk, Value};
+use super::value::Chunk;
 
 /// More conflicts than this are not reported of one commit.
 const REPORTED: usize = 16;
@@ -122,7 +123,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         direction: Direction,
         most: usize,
         snapshot: u64,
-        mut visit: impl FnMut(&'g Record<C>, &'g Value<C>),
+        mut visit: impl FnMut(&'g Record<C>, &'g VersionValue<C>),
     ) -> Option<&'g Record<C>> {
         let mut records: Vec<&Record<C>> = Vec::with_capacity(most);
         self.database().buffer.walk(range.as_bounds(), direction, self.guard, |record| {
@@ -485,7 +486,7 @@ mod tests {
         let mut installation =
             Installation::new(snapshot, Some(Arc::new(footprint)), false, 1, announcement, guard, meters);
         let record = buffer.record(buffer.hash(written), written, guard);
-        let value = Some(rows(&[2]));
+        let value = Some(VersionValue::new(rows(&[2]), None));
         assert!(installation.try_install(record, record.head(guard), value, false, 8).is_ok());
         installation.descriptor().advance(Phase::Installing, Phase::Ready).unwrap();
         DependencyTracker { pool, guard }.stamp(installation.descriptor());

@@ -28,6 +28,7 @@ use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
 use super::global_id::GlobalId;
 use super::memory::{Descriptor, LoggedDecision, Phase};
+use super::memory_budget::MemoryBudget;
 use super::options::Durability;
 use super::outcome::Decision;
 use super::sync::{Condvar, Mutex, MutexGuard, Ordering, fence};
@@ -35,6 +36,8 @@ use super::value::Chunk;
 
 pub(crate) struct GroupCommit<C> {
     log: Arc<dyn CommitLog<C>>,
+    /// It stands here as all who look for it have looked at this first.
+    memory_budget: Option<Arc<MemoryBudget<C>>>,
     /// News of prepared transactions on its way to the log.
     notes: Mutex<Vec<Arc<PendingNote>>>,
     /// Whether somebody leads.
@@ -44,8 +47,19 @@ pub(crate) struct GroupCommit<C> {
 }
 
 impl<C: Chunk> GroupCommit<C> {
-    pub fn new(log: Arc<dyn CommitLog<C>>) -> Self {
-        GroupCommit { log, notes: Mutex::new(Vec::new()), led: Mutex::new(false), visible: Condvar::new() }
+    pub fn new(log: Arc<dyn CommitLog<C>>, memory_budget: Option<Arc<MemoryBudget<C>>>) -> Self {
+        GroupCommit {
+            log,
+            memory_budget,
+            notes: Mutex::new(Vec::new()),
+            led: Mutex::new(false),
+            visible: Condvar::new(),
+        }
+    }
+
+    /// What the values may take of the memory, where that is limited.
+    pub fn memory_budget(&self) -> Option<&Arc<MemoryBudget<C>>> {
+        self.memory_budget.as_ref()
     }
 
     pub fn log(&self) -> &dyn CommitLog<C> {

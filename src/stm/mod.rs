@@ -12,11 +12,13 @@ mod database;
 mod decide;
 mod dependency_tracker;
 mod error;
+mod evictable;
 mod global_id;
 mod group_commit;
 mod holds;
 mod key;
 mod memory;
+mod memory_budget;
 pub(crate) mod meters;
 mod options;
 mod outcome;
@@ -39,10 +41,13 @@ pub use commit_log::{AppendError, Change, CommitLog, Decided, Held, LoggedCommit
 pub use conflict::{Conflict, ConflictKind, ConflictResolution};
 pub use cursor::Cursor;
 pub use error::Error;
+pub use evictable::Position;
+pub(crate) use evictable::{Evictable, Place, ValueSource, VersionValue};
 #[cfg(feature = "fail-points")]
 pub use fail_point::FailPoint;
 pub use global_id::{GLOBAL_ID_MAX_BYTES, GlobalId};
 pub use key::{KEY_MAX_BYTES, KeyRange};
+pub(crate) use memory_budget::MemoryBudget;
 pub use options::{Direction, Durability, IsolationLevel, Options, TransactionOptions};
 pub use outcome::{Decision, Outcome, REMEMBERED_OUTCOMES, RememberedOutcomes};
 pub use prepare::{PrepareOptions, Vote};

@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use super::commit::{Committer, PlannedWrite, appended};
+use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::dependency_tracker::{Footprint, PointRead};
 use super::error::Error;
@@ -331,7 +331,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
         let newest = self.newest_of(write.hash, write.key);
         let base = newest.and_then(|(version, _)| version.value());
         let conflict = newest.and_then(|(_, number)| write.conflict_with(number));
-        let fits = |rows| appended(base, rows).map(drop);
+        let fits = |rows| base.map_or(Ok(()), |base| base.check_appended(rows));
         Ok(Resolved::Write(match (write.operation, conflict) {
             (Operation::Append(rows), None) => {
                 fits(rows)?;

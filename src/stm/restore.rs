@@ -9,10 +9,12 @@ use super::commit_log::{CommitLog, Held};
 use super::database::{Database, Keeper};
 use super::dependency_tracker::{Footprint, PointRead};
 use super::error::Error;
+use super::evictable::VersionValue;
 use super::global_id::GlobalId;
 use super::group_commit::GroupCommit;
 use super::key::{KeyBytes, check_key};
 use super::memory::{Participant, Pool};
+use super::memory_budget::MemoryBudget;
 use super::options::Options;
 use super::outcome::Outcome;
 use super::prepared::StagedWrite;
@@ -26,6 +28,7 @@ pub struct Restore<C: Chunk> {
     /// Before the database, whose collector it takes part in.
     participant: Participant,
     database: Database<C>,
+    memory_budget: Option<Arc<MemoryBudget<C>>>,
     newest: u64,
     prepared: Vec<RestoredTransaction<C>>,
 }
@@ -55,7 +58,13 @@ pub enum RestoredChange<C> {
 impl<C: Chunk> Restore<C> {
     pub(super) fn new(options: Options) -> Self {
         let database = Database::new(options);
-        Restore { participant: database.buffer.participant(), database, newest: 0, prepared: Vec::new() }
+        let participant = database.buffer.participant();
+        Restore { participant, database, memory_budget: None, newest: 0, prepared: Vec::new() }
+    }
+
+    /// Lets values take so many bytes of the memory, as far as they are in storage, too.
+    pub(crate) fn limit_memory(&mut self, bytes: u64) -> Arc<MemoryBudget<C>> {
+        Arc::clone(self.memory_budget.insert(MemoryBudget::new(bytes)))
     }
 
     /// Takes up a key, with the version of the commit that wrote it last. Limits on bytes are not for what is there.
@@ -64,6 +73,14 @@ impl<C: Chunk> Restore<C> {
     /// [`Error::InvalidArgument`] for a key out of bounds or a version of 0, [`Error::InvalidState`] for a key that was
     /// taken up before.
     pub fn insert(&mut self, key: &[u8], value: Value<C>, version: u64) -> Result<(), Error> {
+        self.insert_version(key, VersionValue::new(value, self.memory_budget.as_ref()), version)
+    }
+
+    /// The same for a value that may be in storage.
+    ///
+    /// # Errors
+    /// Those of [`insert`](Restore::insert).
+    pub(crate) fn insert_version(&mut self, key: &[u8], value: VersionValue<C>, version: u64) -> Result<(), Error> {
         check_key(key)?;
         if version == 0 {
             return Err(Error::InvalidArgument("version: no commit has the number 0".to_owned()));
@@ -103,14 +120,14 @@ impl<C: Chunk> Restore<C> {
     /// Those of [`CommitLog::prepare`] for the transactions in doubt, and [`Error::InvalidState`] where two of them, or
     /// one of them and an outcome, have the same id. The log is not closed then.
     pub fn open(self, version: u64, log: Box<dyn CommitLog<C>>) -> Result<TransactionManager<C>, Error> {
-        let Restore { participant, mut database, newest, prepared } = self;
+        let Restore { participant, mut database, memory_budget, newest, prepared } = self;
         database.clock = Clock::logged(version.max(newest));
         let log: Arc<dyn CommitLog<C>> = Arc::from(log);
         for transaction in prepared {
             restore_prepared(transaction, &database, &*log, &participant.pin())?;
         }
         drop(participant);
-        *database.group_commit = Some(GroupCommit::new(Arc::clone(&log)));
+        *database.group_commit = Some(GroupCommit::new(Arc::clone(&log), memory_budget));
         Ok(TransactionManager::over(Pool::new(database), Keeper::of(log)))
     }
 }

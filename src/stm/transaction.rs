@@ -12,6 +12,7 @@ use super::cursor::{Cursor, batch_for};
 use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
+use super::evictable::{Evictable, VersionValue};
 use super::global_id::GlobalId;
 use super::key::{KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
@@ -141,7 +142,9 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end,
-    /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after.
+    /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after,
+    /// [`Error::Storage`] and [`Error::Corruption`] when the value cannot be read back from storage. The transaction
+    /// can go on.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Value<C>>, Error> {
         self.get_with(key, |value| value.cloned())
     }
@@ -149,9 +152,9 @@ impl<C: Chunk> Transaction<C> {
     /// Whether a key has a value. It counts as a read of the key.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get).
+    /// Those of [`get`](Transaction::get), but for reading from storage.
     pub fn exists(&mut self, key: &[u8]) -> Result<bool, Error> {
-        self.get_with(key, |value| value.is_some())
+        self.find(key, |_| Ok(None), |is_there, _| is_there)
     }
 
     /// Passes the value of a key, or `None`, to `visit`, which spares counting a reference to it. `visit` must be
@@ -160,6 +163,18 @@ impl<C: Chunk> Transaction<C> {
     /// # Errors
     /// Those of [`get`](Transaction::get).
     pub(crate) fn get_with<T>(&mut self, key: &[u8], visit: impl FnOnce(Option<&Value<C>>) -> T) -> Result<T, Error> {
+        self.find(key, |cell| cell.fetch().map(Some), |_, value| visit(value))
+    }
+
+    /// Tells `visit` whether a key has a value, and which. One that may be in storage is the one that `fetch` gives,
+    /// outside of the pin.
+    #[inline(always)]
+    fn find<T>(
+        &mut self,
+        key: &[u8],
+        fetch: impl FnOnce(Arc<Evictable<C>>) -> Result<Option<Value<C>>, Error>,
+        visit: impl FnOnce(bool, Option<&Value<C>>) -> T,
+    ) -> Result<T, Error> {
         let settings = self.settings;
         let snapshot = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
@@ -177,8 +192,8 @@ impl<C: Chunk> Transaction<C> {
                 read_at.get_or_insert(snapshot);
             }
             match &write.operation {
-                Operation::Put(value) => return Ok(visit(Some(value))),
-                Operation::Delete => return Ok(visit(None)),
+                Operation::Put(value) => return Ok(visit(true, Some(value))),
+                Operation::Delete => return Ok(visit(false, None)),
                 Operation::Append(rows) => appended = Some(rows.clone()),
             }
         }
@@ -207,10 +222,18 @@ impl<C: Chunk> Transaction<C> {
             }
             (entry.read_at, entry.absent) = (Some(snapshot), value.is_none());
         }
-        match (appended, value) {
-            (None, value) => Ok(visit(value)),
-            (Some(rows), None) => Ok(visit(Some(&rows))),
-            (Some(rows), Some(value)) => Ok(visit(Some(&value.append(&rows)?))),
+        let value = match (appended, value) {
+            (None, None) => return Ok(visit(false, None)),
+            (None, Some(VersionValue::InMemory(value))) => return Ok(visit(true, Some(value))),
+            (None, Some(VersionValue::Evictable(cell))) => VersionValue::Evictable(Arc::clone(cell)),
+            (Some(rows), None) => VersionValue::InMemory(rows),
+            (Some(rows), Some(value)) => value.append(&rows)?,
+        };
+        // It may have to be read, and what goes for it may tell others.
+        drop(guard);
+        match value {
+            VersionValue::InMemory(value) => Ok(visit(true, Some(&value))),
+            VersionValue::Evictable(cell) => Ok(visit(true, fetch(cell)?.as_ref())),
         }
     }
 
@@ -254,7 +277,7 @@ impl<C: Chunk> Transaction<C> {
             within(settings.max_bytes, staged, "bytes staged by the transaction")?;
             if let limit @ Some(_) = database.options.max_total_bytes {
                 let check = || {
-                    let held = database.meters.live_bytes().saturating_add(database.prepared.bytes());
+                    let held = database.resident_bytes().saturating_add(database.prepared.bytes());
                     let bytes = held.saturating_add(staged);
                     within(limit, bytes, "bytes held by the database")
                 };
@@ -318,25 +341,25 @@ impl<C: Chunk> Transaction<C> {
     ) -> Result<Vec<ScannedEntry<C>>, Error> {
         let mut found = Vec::new();
         self.scan_with(range, direction, limit, |key, value| found.push((key.to_vec(), value.clone())))?;
-        Ok(found)
+        found.into_iter().map(|(key, value)| Ok((key, value.into_value()?))).collect()
     }
 
-    /// Passes the keys and values of a range to `visit`, at most `limit` of them, with less work for each than a
-    /// cursor. `visit` must be short: meanwhile nothing is freed.
+    /// Passes the keys and values of a range, wherever these are, to `visit`, at most `limit` of them, with less work for
+    /// each than a cursor. `visit` must be short: meanwhile nothing is freed.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get); some entries may have been visited then.
+    /// Those of [`get`](Transaction::get), but for reading from storage; some entries may have been visited then.
     pub(crate) fn scan_with(
         &mut self,
         range: KeyRange,
         direction: Direction,
         limit: Option<u64>,
-        mut visit: impl FnMut(&[u8], &Value<C>),
+        mut visit: impl FnMut(&[u8], &VersionValue<C>),
     ) -> Result<(), Error> {
         if self.open()?.parts().0.set.writes > 0 {
             let mut cursor = self.open_cursor(range, direction, limit)?;
-            while cursor.next(self)? {
-                cursor.entry().into_iter().for_each(|(key, value)| visit(key, value));
+            while let Some((key, value)) = cursor.step(self)? {
+                visit(key.as_slice(), &value);
             }
             return Ok(());
         }
@@ -543,6 +566,9 @@ impl Settings {
         drop(guard);
         fail_point!(CommitOver);
         database.reclaim_after(count, bytes, context, pool);
+        if let Some(budget) = database.memory_budget() {
+            budget.shrink();
+        }
         committed
     }
 

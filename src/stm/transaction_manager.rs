@@ -53,7 +53,8 @@ pub struct Stats {
     pub keys: u64,
     /// Versions of all keys, tombstones included.
     pub versions: u64,
-    /// Bytes that the versions hold; chunks that several versions of a key share count once.
+    /// Bytes that the versions hold; chunks that several versions of a key share count once, those in storage alone as
+    /// if they were in memory.
     pub live_bytes: u64,
     /// Transactions and read-committed scans that hold a snapshot.
     pub active_transactions: u64,
@@ -75,6 +76,14 @@ pub struct Stats {
     pub conflicts_prepared: u64,
     /// Attempts that were rerun.
     pub retries: u64,
+    /// Bytes of values in memory: with a memory budget that of the values which are not in storage alone, some of them
+    /// of versions that are about to be freed; else the live bytes.
+    pub resident_bytes: u64,
+    /// Bytes that values would take in memory which are in storage alone. For those that have not been in memory since
+    /// the database was opened it is an estimate.
+    pub cold_bytes: u64,
+    /// Values that were read from storage because they were not in memory.
+    pub cold_reads: u64,
     /// Prepared transactions in doubt.
     pub prepared_transactions: u64,
     /// Bytes of the keys that these hold to write, and what they are going to write there.
@@ -258,6 +267,9 @@ impl<C: Chunk> TransactionManager<C> {
             conflicts_phantom: meters.conflicts(ConflictKind::Phantom),
             conflicts_prepared: meters.conflicts(ConflictKind::Prepared),
             retries: meters.retries(),
+            resident_bytes: database.resident_bytes(),
+            cold_bytes: database.memory_budget().map_or(0, |budget| budget.cold_bytes()),
+            cold_reads: database.memory_budget().map_or(0, |budget| budget.reads()),
             prepared_transactions: in_doubt.transactions,
             prepared_bytes: in_doubt.bytes,
             oldest_prepared_micros: in_doubt.oldest_micros,

@@ -1,22 +1,21 @@
 //! A storage as the log of a database.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::checkpointer::Checkpointer;
 use super::{ApplyError, ArrowChunk, Change, Commit, Mutation, Storage};
-use crate::stm::{self, AppendError, CommitLog, Durability, Error, LoggedCommit, Note, Prepared, Value};
+use crate::stm::{self, AppendError, CommitLog, Durability, Error, LoggedCommit, MemoryBudget, Note, Prepared, Value};
 
 /// Hands the commits of a database to a storage, as Arrow batches.
 pub(super) struct StorageLog<C, S: Storage> {
     storage: Arc<S>,
     checkpointer: Arc<Checkpointer>,
-    chunk: PhantomData<fn(C)>,
+    budget: Option<Arc<MemoryBudget<C>>>,
 }
 
 impl<C, S: Storage> StorageLog<C, S> {
-    pub fn new(storage: Arc<S>, checkpointer: Arc<Checkpointer>) -> Self {
-        StorageLog { storage, checkpointer, chunk: PhantomData }
+    pub fn new(storage: Arc<S>, checkpointer: Arc<Checkpointer>, budget: Option<Arc<MemoryBudget<C>>>) -> Self {
+        StorageLog { storage, checkpointer, budget }
     }
 
     /// What the storage has made of mutations.
@@ -53,7 +52,8 @@ impl<C: ArrowChunk, S: Storage> CommitLog<C> for StorageLog<C, S> {
             prepared.push(Commit { version: commit.version, prepared: made, decides: commit.decides });
         }
         let applied = self.storage.apply(&prepared, durability);
-        if self.storage.is_checkpoint_due() {
+        // Values that are in no checkpoint cannot leave the memory.
+        if self.storage.is_checkpoint_due() || self.budget.as_ref().is_some_and(|budget| budget.needs_checkpoint()) {
             self.checkpointer.order();
         }
         applied.map_err(|ApplyError { applied, cause }| AppendError { written: applied, cause })

@@ -9,6 +9,7 @@ mod chunk;
 mod durable;
 mod log;
 mod open;
+mod place;
 mod snapshot;
 
 use arrow_array::RecordBatch;
@@ -17,9 +18,10 @@ use crate::stm::{Decided, Durability, Error, GlobalId, Held, Note, Outcome};
 
 pub use backup::{backup, export, import};
 pub use chunk::ArrowChunk;
-pub(crate) use chunk::same_schema;
+pub(crate) use chunk::{compact, same_schema};
 pub use durable::{DurableOptions, DurableStorage, Prepared, Progress};
 pub use open::{StoredDatabase, open};
+pub use place::{Cold, Place, ValueFile};
 
 /// What becomes of a key. Chunks are in their order, at least one, and of one schema.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,8 +82,11 @@ pub struct StoredValue {
     pub key: Vec<u8>,
     /// The commit that wrote it last, or the checkpoint that it comes from, which is later.
     pub version: u64,
-    /// Its rows: one chunk or more, all of one schema.
+    /// Its rows, all of one schema: one chunk or more, unless some are cold. They may be parts of larger batches.
     pub chunks: Vec<RecordBatch>,
+    /// Rows that go before those of the chunks, and stay in storage for now. Only a storage with a
+    /// [`memory_budget`](Storage::memory_budget) loads such.
+    pub cold: Option<Cold>,
 }
 
 /// How far [`Storage::apply`] came: the first `applied` commits are stored, the one behind them is what failed, and the
@@ -104,6 +109,17 @@ pub trait Snapshot {
     /// # Errors
     /// That of `visit`, which ends the walk, and whatever else is in the way.
     fn visit(&mut self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error>;
+
+    /// Whether [`placed`](Snapshot::placed) does anything.
+    fn wants_places(&self) -> bool {
+        false
+    }
+
+    /// Tells where the values are, those of which that is known, in the order in which they were visited. Called when
+    /// they are as safe there as anything.
+    fn placed(&mut self, places: &mut dyn Iterator<Item = Option<Place>>) {
+        _ = places;
+    }
 }
 
 /// Keeps what commits came to. It must not commit to its own database, which would wait for itself. All its errors are
@@ -118,6 +134,11 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// Whatever is in the way, damaged data above all; and those of `visit`.
     fn load(&self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<u64, Error>;
+
+    /// Bytes of values in memory beyond which those go that the storage can give back; 0: all values are in memory.
+    fn memory_budget(&self) -> u64 {
+        0
+    }
 
     /// Whether it can keep prepared transactions: whether [`note`](Storage::note) works.
     fn keeps_prepared(&self) -> bool {

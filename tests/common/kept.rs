@@ -104,7 +104,7 @@ impl Storage for Kept {
             (state.values.clone(), state.versions.last().copied().unwrap_or(0))
         });
         for (key, chunks) in values {
-            visit(StoredValue { key, version, chunks })?;
+            visit(StoredValue { key, version, chunks, cold: None })?;
         }
         Ok(version)
     }

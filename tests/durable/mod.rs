@@ -254,7 +254,7 @@ impl Snapshot for Model {
             // In two chunks where that can be.
             let half = rows.num_rows() / 2;
             let chunks = vec![rows.slice(0, half), rows.slice(half, rows.num_rows() - half)];
-            visit(StoredValue { key: key.clone(), version: *version, chunks })
+            visit(StoredValue { key: key.clone(), version: *version, chunks, cold: None })
         })
     }
 }

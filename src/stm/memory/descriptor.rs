@@ -12,11 +12,12 @@ use super::version::{State, Version};
 use crate::stm::commit_log::Prepared;
 use crate::stm::dependency_tracker::Footprint;
 use crate::stm::error::Error;
+use crate::stm::evictable::VersionValue;
 use crate::stm::global_id::GlobalId;
 use crate::stm::meters::Meters;
 use crate::stm::options::Durability;
 use crate::stm::sync::{AtomicPtr, AtomicU64, Mutex, Ordering, fence};
-use crate::stm::value::{Chunk, Value};
+use crate::stm::value::Chunk;
 
 /// How far a commit has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,10 +312,10 @@ impl<'g, C: Chunk> Installation<'g, C> {
         &mut self,
         record: &'g Record<C>,
         head: Head<'g, C>,
-        value: Option<Value<C>>,
+        value: Option<VersionValue<C>>,
         extends_older: bool,
         charge: u64,
-    ) -> Result<(), Option<Value<C>>> {
+    ) -> Result<(), Option<VersionValue<C>>> {
         let (expected, older, replaced) = match head {
             Head::Empty => (ptr::null(), ptr::null(), None),
             Head::Sealed => return Err(value),
@@ -328,7 +329,7 @@ impl<'g, C: Chunk> Installation<'g, C> {
                 State::Undecided(_) => return Err(value),
             },
         };
-        let location = value.as_ref().map_or(ptr::null(), |value| value.newest().location());
+        let location = value.as_ref().map_or(ptr::null(), VersionValue::location);
         let new = Box::into_raw(Box::new(Version::new(self.descriptor.as_ptr(), value, older, extends_older, charge)));
         fail_point!(VersionMade);
         if !record.swap_head(expected, new) {

@@ -16,8 +16,9 @@ use super::ipc::{self, BatchDecoder};
 use super::ledger::Place;
 use super::note::{self, PreparedHead};
 use super::replay::Replay;
+use super::value_file::BlockCache;
 use crate::stm::Error;
-use crate::storage::{Change, Mutation, StoredPrepared, StoredValue};
+use crate::storage::{Change, Cold, Mutation, StoredPrepared, StoredValue};
 
 /// Keys are decoded in groups of so many.
 const GROUP: usize = 256;
@@ -77,18 +78,20 @@ impl Overlay {
         Overlay { checkpoint, keys: HashMap::default(), schemas: HashMap::new(), decoders: HashMap::new(), progress }
     }
 
-    /// Passes on the keys of the checkpoint that is in `folder`, as they are with the log on top. Gives its bytes.
+    /// Passes on the keys of the checkpoint that is in `folder`, as they are with the log on top; with a cache, what
+    /// they have from there is cold. Gives its bytes.
     pub(super) fn visit_checkpoint(
         &mut self,
         folder: &Path,
+        cache: Option<&Arc<BlockCache>>,
         visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>,
     ) -> Result<u64, Error> {
         let (keys, progress) = (&mut self.keys, &mut self.progress);
-        let read = checkpoint::read(folder, &mut |bytes| progress.add(bytes), &mut |stored| {
+        let read = checkpoint::read(folder, cache, &mut |bytes| progress.add(bytes), &mut |stored| {
             let covered = match keys.remove(&stored.key) {
                 None => Some(joined(stored)),
-                Some(entry) if entry.appends => value(stored.key, entry, stored.chunks)?,
-                Some(entry) => value(stored.key, entry, Vec::new())?,
+                Some(entry) if entry.appends => value(stored.key, entry, stored.chunks, stored.cold)?,
+                Some(entry) => value(stored.key, entry, Vec::new(), None)?,
             };
             covered.map_or(Ok(()), &mut *visit)
         })?;
@@ -116,7 +119,8 @@ impl Overlay {
                         if group.is_empty() {
                             return;
                         }
-                        let values = group.into_iter().filter_map(|(key, entry)| value(key, entry, vec![]).transpose());
+                        let values =
+                            group.into_iter().filter_map(|(key, entry)| value(key, entry, vec![], None).transpose());
                         let values = values.collect::<Result<Vec<_>, Error>>();
                         if decoded.send(values).is_err() {
                             return;
@@ -163,12 +167,17 @@ pub(super) fn prepared(folder: &Path, place: &Place) -> Result<StoredPrepared, E
     })
 }
 
-fn value(key: Vec<u8>, entry: Entry, mut chunks: Vec<RecordBatch>) -> Result<Option<StoredValue>, Error> {
+fn value(
+    key: Vec<u8>,
+    entry: Entry,
+    mut chunks: Vec<RecordBatch>,
+    cold: Option<Cold>,
+) -> Result<Option<StoredValue>, Error> {
     for Encoded { decoder, messages } in entry.chunks {
         chunks.push(decoder.decode(&messages)?);
     }
-    let some = !chunks.is_empty();
-    Ok(some.then(|| joined(StoredValue { key, version: entry.version, chunks })))
+    let some = !chunks.is_empty() || cold.is_some();
+    Ok(some.then(|| joined(StoredValue { key, version: entry.version, chunks, cold })))
 }
 
 /// Makes one chunk of several, where their types allow it.

@@ -14,10 +14,11 @@ mod log;
 mod note;
 mod replay;
 mod segment;
+mod value_file;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use commit::Prepared;
 
@@ -26,6 +27,7 @@ use self::file::File;
 use self::format::Contents;
 use self::load::{Meter, Overlay};
 use self::log::Log;
+use self::value_file::BlockCache;
 use super::{ApplyError, Commit, Mutation, Snapshot, Storage, StoredTransactions, StoredValue};
 use crate::stm::{Durability, Error, Note};
 
@@ -43,7 +45,7 @@ pub(super) fn write_database(folder: &Path, snapshot: &mut dyn Snapshot) -> Resu
 
 /// Writes a snapshot into a new directory as Arrow IPC streams. Gives its version.
 pub(super) fn write_export(folder: &Path, snapshot: &mut dyn Snapshot) -> Result<u64, Error> {
-    write_new(folder, |unfinished| Ok(checkpoint::write_files(unfinished, snapshot)?.version))
+    write_new(folder, |unfinished| Ok(checkpoint::write_files(unfinished, snapshot)?.checkpoint.version))
 }
 
 /// Has a directory written under another name, which it keeps until it is complete and on the disk.
@@ -70,7 +72,7 @@ fn write_new(folder: &Path, write: impl FnOnce(&Path) -> Result<u64, Error>) -> 
 
 /// Passes on what [`write_export`] has written.
 pub(super) fn read_export(folder: &Path, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error> {
-    checkpoint::read(folder, &mut |_| {}, visit).map(drop)
+    checkpoint::read(folder, None, &mut |_| {}, visit).map(drop)
 }
 
 /// Told while a database is opened, now and then: bytes that were read, and bytes that are to be read in all.
@@ -82,13 +84,16 @@ pub struct DurableOptions {
     pub segment_bytes: u64,
     /// Bytes by which the log grows before a checkpoint is due; more where the last checkpoint is larger.
     pub checkpoint_bytes: u64,
+    /// Bytes of values in memory beyond which those that a checkpoint has are read back when they are asked for; 0: all
+    /// are in memory.
+    pub memory_budget: u64,
     /// Told of the progress of [`load`](Storage::load).
     pub progress: Option<Progress>,
 }
 
 impl Default for DurableOptions {
     fn default() -> Self {
-        DurableOptions { segment_bytes: 16 << 20, checkpoint_bytes: 64 << 20, progress: None }
+        DurableOptions { segment_bytes: 16 << 20, checkpoint_bytes: 64 << 20, memory_budget: 0, progress: None }
     }
 }
 
@@ -101,16 +106,24 @@ impl fmt::Debug for DurableOptions {
 /// A database in a directory, which nobody else has open as long as this is there.
 ///
 /// What was not on its way to the disk when it goes without [`close`](Storage::close) is lost.
-#[derive(Debug)]
 pub struct DurableStorage {
     folder: PathBuf,
     segment_bytes: u64,
     checkpoint_bytes: u64,
+    memory_budget: u64,
+    /// Blocks of checkpoints, for values that are read back.
+    cache: Arc<BlockCache>,
     state: Mutex<State>,
     /// Held for the time of a checkpoint.
     checkpointing: Mutex<()>,
     /// Its end opens the directory for others.
     directory_lock: Mutex<Option<File>>,
+}
+
+impl fmt::Debug for DurableStorage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DurableStorage").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 enum State {
@@ -168,6 +181,8 @@ impl DurableStorage {
             folder: folder.to_path_buf(),
             segment_bytes: options.segment_bytes,
             checkpoint_bytes: options.checkpoint_bytes,
+            memory_budget: options.memory_budget,
+            cache: Arc::default(),
             state,
             checkpointing: Mutex::new(()),
             directory_lock: Mutex::new(Some(lock)),
@@ -233,6 +248,10 @@ impl DurableStorage {
 impl Storage for DurableStorage {
     type Prepared = Prepared;
 
+    fn memory_budget(&self) -> u64 {
+        self.memory_budget
+    }
+
     fn load(&self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<u64, Error> {
         let mut state = self.lock();
         let progress = match std::mem::replace(&mut *state, State::Ended("the storage could not be loaded")) {
@@ -248,7 +267,10 @@ impl Storage for DurableStorage {
         let log = replay::replay(&self.folder, self.segment_bytes, newest, &contents.segments, &mut overlay)?;
         let mut checkpoint_bytes = 0;
         if newest > 0 {
-            checkpoint_bytes = overlay.visit_checkpoint(&format::checkpoint_path(&self.folder, newest), visit)?;
+            let cache = (self.memory_budget > 0).then_some(&self.cache);
+            let folder = format::checkpoint_path(&self.folder, newest);
+            checkpoint_bytes = overlay.visit_checkpoint(&folder, cache, visit)?;
+            self.cache.clear();
         }
         overlay.visit_rest(visit)?;
         let version = log.version();
@@ -302,7 +324,9 @@ impl Storage for DurableStorage {
             self.lock().log()?.prepare_checkpoint()?;
             // Without the lock: commits go on.
             let written = checkpoint::write(&self.folder, snapshot)?;
-            *self.lock().checkpoint()? = (version, written.bytes);
+            *self.lock().checkpoint()? = (version, written.checkpoint.bytes);
+            // What is in the old checkpoint can be read until nobody has it open any more.
+            snapshot.placed(&mut written.places(&self.folder, &self.cache));
         }
         self.remove_covered(version.max(newest))
     }
