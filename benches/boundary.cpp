@@ -1,40 +1,45 @@
-// What one call across the C boundary costs. The keys are few enough for the caches: the call is measured, not the memory.
-#include "khonsu_calls.hpp"
+// What one call across the C boundary costs, beside the same call from Rust without Arrow. The keys are few enough for
+// the caches: the call is measured, not the memory.
+#include "arrow_row.hpp"
 #include "runner.hpp"
 #include "sections.hpp"
 
 namespace bench {
 
-void measure_boundary(const Options &options, Samples &samples) {
+void measure_boundary(const Options &options, const std::vector<Maker> &makers, const std::string &directory,
+                      Samples &samples) {
   constexpr std::size_t kHotKeys = 100;
-  const KhonsuDatabase database;
   std::vector<Key> keys;
-  for (std::size_t i = 0; i < kHotKeys; ++i) keys.push_back(make_key(i));
+  for (std::size_t id = 0; id < kHotKeys; ++id) keys.push_back(make_key(id));
+  struct Side {
+    std::string name;
+    std::unique_ptr<Peer> peer;
+    std::unique_ptr<Session> session;
+  };
+  std::vector<Side> sides;
   volatile double sink = 0;
-  const auto get_all = [&](KhonsuTransaction transaction) {
-    for (const Key &key : keys) sink = transaction.get(key).sum();
-    if (!transaction.commit()) fail("a transaction alone was aborted");
+  for (const Maker &maker : makers) {
+    if (maker.name.rfind("khonsu", 0) != 0) continue;
+    std::unique_ptr<Peer> peer = maker.make(directory);
+    load_peer(*peer, kHotKeys);
+    std::unique_ptr<Session> session = peer->session();
+    sides.push_back({maker.name, std::move(peer), std::move(session)});
+  }
+  const auto time = [&](const char *name, const std::string &peer, const auto &body) {
+    samples.add(name, 1, peer, time_calls(options.seconds / 3, kHotKeys, body), "ns");
   };
-  const auto put_all = [&](KhonsuTransaction transaction, bool commit) {
-    for (const Key &key : keys) transaction.put(key, make_row(1, 2));
-    if (commit && !transaction.commit()) fail("a transaction alone was aborted");
-  };
-  put_all(database.begin(false), true);
-  const auto time = [&](const char *name, const char *peer, const auto &body) {
-    samples.add(name, 1, peer, time_calls(options.seconds, kHotKeys, body), "ns");
-  };
-  for (unsigned round = 0; round < options.rounds; ++round) {
-    time("boundary: build and release a batch", "no database", [&] {
+  for (unsigned round = 0; round < 3 * options.rounds; ++round) {
+    time("boundary: a batch built and released", "no database", [&] {
       for (std::size_t i = 0; i < kHotKeys; ++i) {
         ArrowArray batch = make_batch(make_row(1, 2));
-        sink = read_batch(batch).sum();
+        sink = sink + read_batch(batch).sum();
         batch.release(&batch);
       }
     });
-    time("boundary: get, read-only", "khonsu", [&] { get_all(database.begin(true)); });
-    time("boundary: get", "khonsu", [&] { get_all(database.begin(false)); });
-    // Rolled back: the commit is no part of the call.
-    time("boundary: put", "khonsu", [&] { put_all(database.begin(false), false); });
+    for (const Side &side : sides) {
+      time("boundary: get", side.name, [&] { side.session->read(keys.data(), kHotKeys); });
+      time("boundary: put and commit", side.name, [&] { side.session->put(keys.data(), kHotKeys); });
+    }
   }
 }
 

@@ -106,8 +106,8 @@ void measure_growth(const Options &options, Samples &samples) {
   for (const std::int64_t rows : {1, 64, 4096}) cells.push_back({1'000, 10, 0, rows});
 
   for (unsigned round = 0; round < std::min(options.rounds, 3U); ++round) {
-    std::unique_ptr<Growing> database;
     const std::vector<double> values = in_child([&] {
+      std::unique_ptr<Growing> database;
       const double clock = time_calls(0.05, 1000, [] {
         for (int i = 0; i < 1000; ++i) static_cast<void>(Clock::now());
       });

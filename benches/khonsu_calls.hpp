@@ -56,6 +56,47 @@ class KhonsuTransaction {
   const khonsu_schema *schema_;
 };
 
+/// Adds up all columns of a batch of a scan, the last byte of each key included.
+inline double sum_scanned(const ArrowArray &batch) {
+  const ArrowArray &keys = *batch.children[0];
+  const auto *ends = static_cast<const std::int32_t *>(keys.buffers[1]) + batch.offset + keys.offset + 1;
+  const auto *bytes = static_cast<const char *>(keys.buffers[2]);
+  const auto column = [&batch](int index, auto zero) {
+    const ArrowArray &child = *batch.children[index];
+    return static_cast<const decltype(zero) *>(child.buffers[1]) + batch.offset + child.offset;
+  };
+  const auto *id = column(1, std::int64_t{});
+  const auto *counter = column(2, std::int64_t{});
+  const auto *price = column(3, double{});
+  const auto *amount = column(4, double{});
+  double sum = 0;
+  for (std::int64_t row = 0; row < batch.length; ++row) {
+    sum += Row{id[row], counter[row], price[row], amount[row]}.sum() + bytes[ends[row] - 1];
+  }
+  return sum;
+}
+
+/// `kScanKeys` keys from `start` on.
+inline double scan(const KhonsuTransaction &transaction, const Key &start) {
+  ArrowArrayStream stream;
+  check(khonsu_txn_scan_stream(transaction.handle(), start.bytes, kKeyBytes, nullptr, 0, KHONSU_DIRECTION_FORWARD,
+                               kScanKeys, &stream, nullptr),
+        "khonsu_txn_scan_stream");
+  std::size_t found = 0;
+  double sum = 0;
+  for (;;) {
+    ArrowArray batch;
+    if (stream.get_next(&stream, &batch) != 0) fail("get_next of a scan of khonsu failed");
+    if (batch.release == nullptr) break;
+    sum += sum_scanned(batch);
+    found += static_cast<std::size_t>(batch.length);
+    batch.release(&batch);
+  }
+  stream.release(&stream);
+  if (found != kScanKeys) fail("a scan of khonsu ended early");
+  return sum;
+}
+
 class KhonsuDatabase {
  public:
   KhonsuDatabase() {

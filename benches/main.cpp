@@ -46,7 +46,7 @@ class Scratch {
   std::fputs(
       "usage: khonsu_bench [--out FILE] [--rust-peers LIBRARY] [--only NAME,...] [--peers NAME,...]\n"
       "                    [--rounds N] [--seconds S] [--churn N] [--quick]\n"
-      "  --out FILE            the samples, for benches/report.py (target/bench/khonsu_bench.json)\n"
+      "  --out FILE            the samples, for benches/report (target/bench/workloads.json)\n"
       "  --rust-peers LIBRARY  the peers of benches/rust\n"
       "  --only NAME,...       R10 SCAN W1 RMW1 RMW10 A B EMPTY MIX memory growth boundary latency aged\n"
       "  --peers NAME,...      khonsu shared_mutex+unordered_map shared_mutex+map lmdb rocksdb sqlite ...\n"
@@ -138,7 +138,7 @@ int run(int argc, char **argv) {
   };
   section("memory", [&] { measure_memory(options, makers, Scratch::path(), samples); });
   section("growth", [&] { measure_growth(options, samples); });
-  section("boundary", [&] { measure_boundary(options, samples); });
+  section("boundary", [&] { measure_boundary(options, makers, Scratch::path(), samples); });
   measure_workloads(options, makers, Scratch::path(), samples);
 
   std::filesystem::create_directories(std::filesystem::absolute(options.out).parent_path());

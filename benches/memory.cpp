@@ -61,7 +61,7 @@ void measure_memory(const Options &options, const std::vector<Maker> &makers, co
                     Samples &samples) {
   constexpr std::pair<const char *, std::uint64_t> kCounts[] = {{"10k", 10'000}, {"1M", 1'000'000}};
   const std::string place = directory + "/memory";
-  for (unsigned round = 0; round < std::min(options.rounds, 2U); ++round) {
+  for (unsigned round = 0; round < (options.rounds + 1) / 3; ++round) {
     for (const Maker &maker : makers) {
       for (const auto &[name, count] : kCounts) {
         std::filesystem::remove_all(place);

@@ -16,6 +16,7 @@ typedef struct rust_maker {
   int32_t transactional;
   rust_peer *(*open)(void);
   void (*close)(rust_peer *);
+  void (*settle)(const rust_peer *);
   rust_session *(*session)(const rust_peer *);
   void (*end_session)(rust_session *);
   uint64_t (*read)(rust_session *, const void *keys, size_t count);

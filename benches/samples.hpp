@@ -1,4 +1,4 @@
-// What was measured, round by round, and how it is handed to tools/bench-report.
+// What was measured, round by round, and how it is handed to benches/report.
 #ifndef KHONSU_BENCHES_SAMPLES_HPP
 #define KHONSU_BENCHES_SAMPLES_HPP
 

@@ -11,7 +11,7 @@
 namespace bench {
 
 struct Options {
-  std::string out = "target/bench/khonsu_bench.json";
+  std::string out = "target/bench/workloads.json";
   std::string rust_peers;
   std::vector<std::string> only;   // workloads and sections; empty: all
   std::vector<std::string> peers;  // empty: all
@@ -30,8 +30,9 @@ void measure_memory(const Options &options, const std::vector<Maker> &makers, co
                     Samples &samples);
 /// What khonsu's calls cost as keys, operations, old snapshots and rows grow; forks.
 void measure_growth(const Options &options, Samples &samples);
-/// What one call across the C boundary costs.
-void measure_boundary(const Options &options, Samples &samples);
+/// What one call across the C boundary costs, beside khonsu from Rust.
+void measure_boundary(const Options &options, const std::vector<Maker> &makers, const std::string &directory,
+                      Samples &samples);
 /// The workloads, by turns, fresh and aged, and the latencies.
 void measure_workloads(const Options &options, const std::vector<Maker> &makers, const std::string &directory,
                        Samples &samples);

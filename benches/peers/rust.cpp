@@ -43,6 +43,7 @@ class RustPeer final : public Peer {
   std::unique_ptr<Session> session() override {
     return std::make_unique<RustSession>(functions_, functions_.session(peer_));
   }
+  void settle() override { functions_.settle(peer_); }
 
  private:
   const rust_maker &functions_;
