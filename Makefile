@@ -28,7 +28,7 @@ SECONDS = $(shell tools/seconds $(BUDGET))
 OUT ?= target/histories
 LEVEL ?= serializable
 N ?= 100
-BENCH := $(CURDIR)/target/bench
+BENCH := target/bench
 BENCH_ARGUMENTS := $(if $(QUICK),--quick)
 
 build:
@@ -84,7 +84,7 @@ histories:
 
 bench: local-install
 	tools/setup bench
-	CARGO_TARGET_DIR=$(BENCH)/rust cargo build --locked --release --manifest-path benches/rust/Cargo.toml
+	CARGO_TARGET_DIR=$(CURDIR)/$(BENCH)/rust cargo build --locked --release --manifest-path benches/rust/Cargo.toml
 	cmake -S benches -B $(BENCH)/build -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
 	cmake --build $(BENCH)/build
 	$(BENCH)/build/khonsu_bench $(BENCH_ARGUMENTS) --rust-peers $(BENCH)/rust/release/libkhonsu_bench_peers.so \

@@ -1,4 +1,5 @@
 // khonsu_bench: khonsu and its peers side by side. On a shared machine the ratios hold, the absolute numbers move.
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -48,7 +49,8 @@ class Scratch {
       "                    [--rounds N] [--seconds S] [--churn N] [--quick]\n"
       "  --out FILE            the samples, for benches/report (target/bench/workloads.json)\n"
       "  --rust-peers LIBRARY  the peers of benches/rust\n"
-      "  --only NAME,...       R10 SCAN W1 RMW1 RMW10 A B EMPTY MIX memory growth boundary latency aged\n"
+      "  --only NAME,...       R10 SCAN W1 RMW1 RMW10 A B EMPTY MIX memory growth costs boundary latency\n"
+      "                        aged\n"
       "  --peers NAME,...      khonsu shared_mutex+unordered_map shared_mutex+map lmdb rocksdb sqlite ...\n"
       "  --rounds N            rounds, of which the medians are reported (5)\n"
       "  --seconds S           measured time of each run (0.3)\n"
@@ -128,7 +130,8 @@ int run(int argc, char **argv) {
   samples.note("seconds", seconds.str());
   samples.note("keys", std::to_string(kKeys));
   samples.note("churn", std::to_string(options.churn));
-  samples.note("compiler", __VERSION__);
+  double load = 0;
+  if (getloadavg(&load, 1) == 1) samples.note("load", std::to_string(load).substr(0, 4));
 
   const auto section = [&options](const char *name, const auto &measure) {
     if (!options.wants(name)) return;
@@ -138,6 +141,7 @@ int run(int argc, char **argv) {
   };
   section("memory", [&] { measure_memory(options, makers, Scratch::path(), samples); });
   section("growth", [&] { measure_growth(options, samples); });
+  section("costs", [&] { measure_costs(options, samples); });
   section("boundary", [&] { measure_boundary(options, makers, Scratch::path(), samples); });
   measure_workloads(options, makers, Scratch::path(), samples);
 

@@ -251,7 +251,7 @@ void measure_workloads(const Options &options, const std::vector<Maker> &makers,
     std::printf("ageing\n");
     std::fflush(stdout);
     matrix.age();
-    rounds("workloads, aged", options.rounds, [&](unsigned round) { matrix.run_aged_round(round); });
+    rounds("workloads, aged", (options.rounds + 1) / 2, [&](unsigned round) { matrix.run_aged_round(round); });
   }
 }
 

@@ -30,6 +30,8 @@ void measure_memory(const Options &options, const std::vector<Maker> &makers, co
                     Samples &samples);
 /// What khonsu's calls cost as keys, operations, old snapshots and rows grow; forks.
 void measure_growth(const Options &options, Samples &samples);
+/// What conflicts and old snapshots cost.
+void measure_costs(const Options &options, Samples &samples);
 /// What one call across the C boundary costs, beside khonsu from Rust.
 void measure_boundary(const Options &options, const std::vector<Maker> &makers, const std::string &directory,
                       Samples &samples);

@@ -73,10 +73,11 @@ def opening(samples):
     text = f"# khonsu: benchmark report\n\n{datetime.date.today()}, {machine()}.\n\nCommands:\n\n"
     text += "".join(f"    {program['notes']['command']}\n" for program in samples.programs) + "\n"
     text += f"""\
-{notes['keys']} keys `user%012d`, zipf theta 0.99, peers with values of 100 bytes. The peers run by turns: in a round each
-runs each workload for {notes['seconds']} s. Numbers are medians of {notes['rounds']} rounds (fewer where a part says so),
-in brackets the least and the greatest; ratios are medians of the ratios within a round, and the ones to trust. Runs of
-read-modify-writes are checked for lost updates. Floors have no transactions: papaya, base::SkipList.
+{int(notes['keys']):,} keys `user%012d`, zipf theta 0.99, peers with values of 100 bytes. The peers run by turns: in a round
+each runs each workload for {notes['seconds']} s. Numbers are medians of {notes['rounds']} rounds (fewer where a part says so),
+in brackets the least and the greatest; ratios are medians of the ratios within a round, and the ones to trust: the load
+average at the start was {notes['load']}. Runs of read-modify-writes are checked for lost updates. Floors have no
+transactions: papaya, base::SkipList.
 
 """
     described = {}
@@ -134,22 +135,23 @@ def conflicts(samples):
         if any((samples.median(name, threads, peer) or 0) > 0 for _, name, threads in columns)
     ]
     text = table(["", *(f"{name.removesuffix(' aborts')}, {threads} threads" for _, name, threads in columns)], rows)
-    by_turns = "Clients that take turns by one operation, in a seeded order, without a clock. *Called for* are the aborts by\n"
-    by_turns += "certification that would have closed a cycle in the dependency graph, real time included. Shares are of the attempts.\n\n"
+    by_turns = """\
+Clients that take turns by one operation, in a seeded order, without a clock: khonsu beside backward validation, which
+aborts whoever has read what was overwritten. Shares of the attempts: conflicts of writes with writes, aborts by
+certification, and those of them that were called for, as they would have closed a cycle in the dependency graph, real
+time included. Long ones: the share of attempts at long transactions that commit.
+
+"""
+    kinds = ["per commit", "write conflicts", "by certification", "called for", "long commits"]
     rows = []
     for found in samples.starting("aborts: "):
-        if not found.workload.endswith(": per commit") or found.peer != KHONSU:
+        if not found.workload.endswith(": per commit"):
             continue
         stem = found.workload.removesuffix("per commit")
-        row = [stem.removeprefix("aborts: ").removesuffix(": "), str(found.threads)]
-        for peer in ("backward validation", KHONSU):
-            row += [
-                samples.cell(stem + what, found.threads, peer)
-                for what in ("write conflicts", "by certification", "called for", "per commit", "long commits")
-            ]
-        rows.append(row)
-    kinds = ["write conflicts", "certification", "called for", "aborts per commit", "long ones that commit"]
-    header = ["", "clients", *(f"backward: {kind}" for kind in kinds), *(f"khonsu: {kind}" for kind in kinds)]
+        title = stem.removeprefix("aborts: ").removesuffix(": ") if found.peer != KHONSU else ""
+        cells = [samples.cell(stem + kind, found.threads, found.peer) for kind in kinds]
+        rows.append([title, str(found.threads), found.peer, *cells])
+    header = ["", "clients", "", "aborts per commit", "write conflicts", "certification", "called for", "long ones"]
     turns = table(header, rows)
     return section(
         "Aborted attempts",
@@ -183,7 +185,7 @@ def latency(samples):
         ]
         found = peer_table(samples, columns)
         parts.append(f"### {what.capitalize()}: {of}, from begin to end, in ns\n\n{found}" if found else "")
-    intro = "Reruns and waits included, and about 25 ns for the clock. The writer runs RMW1. Medians of three rounds at most.\n\n"
+    intro = "Reruns and waits included, and about 25 ns for the clock. The writer runs RMW1. Three rounds at most.\n\n"
     return section("Latency", plots.embedded("latency"), intro if any(parts) else "", *parts)
 
 
@@ -224,6 +226,12 @@ def boundary(samples):
     )
     text = peer_table(samples, columns)
     return section("The boundary", intro if text else "", text)
+
+
+def costs(samples):
+    rows = [[found.workload.removeprefix("cost: "), found.cell()] for found in samples.starting("cost: ")]
+    intro = "Of one call through the C ABI, in a database of 1,000 keys.\n\n"
+    return section("Conflicts and old snapshots", intro if rows else "", table(["", "ns"], rows))
 
 
 def instructions(samples):
@@ -270,7 +278,7 @@ def main():
     plots.draw(samples, out, SCALING)
     entries = ",\n".join(json.dumps(found.entry()) for found in samples.measurements)
     (out / "report.json").write_text(f"[\n{entries}\n]\n")
-    parts = (reached, throughput, scaling, aged, latency, conflicts, memory, growth, boundary, instructions, durable)
+    parts = (reached, throughput, scaling, aged, latency, conflicts, memory, growth, costs, boundary, instructions, durable)
     (out / "report.md").write_text(opening(samples) + "".join(part(samples) for part in parts))
     print(f"{out}/report.md, report.json and plots")
 
