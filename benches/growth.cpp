@@ -1,4 +1,5 @@
 // How the cost of khonsu's calls grows: with keys, operations, old snapshots, and rows.
+#include <optional>
 #include <random>
 
 #include "khonsu_calls.hpp"
@@ -46,32 +47,40 @@ class Growing {
 
   Costs measure(std::size_t operations, double seconds, double clock) {
     const auto limit = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-    Clock::duration gets{}, puts{}, ends{};
-    std::uint64_t transactions = 0;
+    struct Spent {
+      Clock::duration get, put, end, all;
+    };
+    std::vector<Spent> transactions;
     std::vector<std::uint64_t> ids(operations);
-    for (const Clock::time_point start = Clock::now(); Clock::now() - start < limit; ++transactions) {
+    for (const Clock::time_point start = Clock::now(); Clock::now() - start < limit;) {
       for (std::uint64_t &id : ids) id = random_() % keys_;
       const auto before = Clock::now();
-      {
-        KhonsuTransaction transaction = database_.begin(false);
-        const auto begun = Clock::now();
-        for (const std::uint64_t id : ids) sink_ = transaction.get(make_key(id)).sum();
-        const auto got = Clock::now();
-        for (const std::uint64_t id : ids) put(transaction, id);
-        const auto staged = Clock::now();
-        if (!transaction.commit()) fail("a transaction alone was aborted");
-        gets += got - begun;
-        puts += staged - got;
-        ends += begun - before;
-        ends -= staged.time_since_epoch();
-      }
-      ends += Clock::now().time_since_epoch();
+      std::optional<KhonsuTransaction> transaction = database_.begin(false);
+      const auto begun = Clock::now();
+      for (const std::uint64_t id : ids) sink_ = transaction->get(make_key(id)).sum();
+      const auto got = Clock::now();
+      for (const std::uint64_t id : ids) put(*transaction, id);
+      const auto staged = Clock::now();
+      if (!transaction->commit()) fail("a transaction alone was aborted");
+      transaction.reset();
+      const auto ended = Clock::now();
+      transactions.push_back({got - begun, staged - got, (begun - before) + (ended - staged), ended - before});
     }
-    const auto each = [&](Clock::duration sum, double clocks, double count) {
-      return (nanoseconds(sum) / static_cast<double>(transactions) - clocks * clock) / count;
-    };
+    // In the longest ones others had the processor. khonsu's own work that falls on some commits takes less than that.
+    std::sort(transactions.begin(), transactions.end(), [](const Spent &a, const Spent &b) { return a.all < b.all; });
+    const Clock::duration longest = 20 * transactions[transactions.size() / 2].all;
+    Spent sum{};
+    double counted = 0;
+    for (const Spent &spent : transactions) {
+      if (spent.all > longest) break;
+      sum.get += spent.get;
+      sum.put += spent.put;
+      sum.end += spent.end;
+      ++counted;
+    }
+    const auto each = [&](Clock::duration time, double clocks) { return nanoseconds(time) / counted - clocks * clock; };
     const auto count = static_cast<double>(operations);
-    return {each(gets, 1, count), each(puts, 1, count), each(ends, 2, 1)};
+    return {each(sum.get, 1) / count, each(sum.put, 1) / count, each(sum.end, 2)};
   }
 
  private:

@@ -35,9 +35,11 @@ std::vector<Tally> run_jobs(const std::vector<Job> &jobs, double seconds) {
       started.fetch_add(1);
       run_while(kWarming);
       const Clock::time_point start = Clock::now();
-      const std::uint64_t measured = run_while(kMeasuring);
+      const double processor_start = processor_seconds();
+      const auto measured = static_cast<double>(run_while(kMeasuring));
       const std::chrono::duration<double> elapsed = Clock::now() - start;
-      tally.rate = static_cast<double>(measured) / elapsed.count();
+      tally.rate = measured / elapsed.count();
+      tally.processor_rate = measured / (processor_seconds() - processor_start);
       tallies[i] = tally;
     });
   }

@@ -76,8 +76,9 @@ def opening(samples):
 {int(notes['keys']):,} keys `user%012d`, zipf theta 0.99, peers with values of 100 bytes. The peers run by turns: in a round
 each runs each workload for {notes['seconds']} s. Numbers are medians of {notes['rounds']} rounds (fewer where a part says so),
 in brackets the least and the greatest; ratios are medians of the ratios within a round, and the ones to trust: the load
-average at the start was {notes['load']}. Runs of read-modify-writes are checked for lost updates. Floors have no
-transactions: papaya, base::SkipList.
+average at the start was {notes['load']}. One thread is rated by its processor time, several by the clock, and so is one
+where several are compared with it (A, B, MIX, scaling). Runs of read-modify-writes are checked for lost updates. Floors
+have no transactions: papaya, base::SkipList.
 
 """
     described = {}
