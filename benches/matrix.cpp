@@ -238,6 +238,11 @@ class Matrix {
 
 void measure_workloads(const Options &options, const std::vector<Maker> &makers, const std::string &directory,
                        Samples &samples) {
+  const auto wanted = [&options](const Workload &workload) { return options.wants(workload.name); };
+  if (std::none_of(std::begin(kWorkloads), std::end(kWorkloads), wanted) && !options.wants("MIX") &&
+      !options.wants("latency")) {
+    return;
+  }
   Matrix matrix(options, makers, directory, samples);
   const auto rounds = [&options](const char *what, unsigned count, const auto &round) {
     for (unsigned i = 0; i < count; ++i) {
