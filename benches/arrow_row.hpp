@@ -16,8 +16,8 @@ namespace bench {
 
 constexpr int kColumns = 4;
 
-/// Everything that the batch points to; the columns follow it. The count is of the structs (parent and children) not yet
-/// released: a consumer may move children out and release them after the parent.
+/// Everything that the batch points to; the columns follow it. The count is of the structs (parent and children) not
+/// yet released: a consumer may move children out and release them after the parent.
 struct BatchBlock {
   std::atomic<int> live{kColumns + 1};
   const void *parent_buffers[1] = {nullptr};

@@ -1,5 +1,5 @@
-// What every peer stores: keys of 16 bytes, rows of four columns. khonsu keeps a row as an Arrow batch, the others inside
-// a value of 100 bytes.
+// What every peer stores: keys of 16 bytes, rows of four columns. khonsu keeps a row as an Arrow batch, the others keep
+// it in a value of 100 bytes.
 #ifndef KHONSU_BENCHES_DATA_HPP
 #define KHONSU_BENCHES_DATA_HPP
 

@@ -23,8 +23,8 @@ const Workload &workload_named(const std::string &name) {
   return *found;
 }
 
-/// One thread is rated by its processor time, so that a busy machine takes less part in it; several, which wait for each
-/// other, by the clock, and so is one thread where several are compared with it.
+/// One thread is rated by its processor time, so that a busy machine takes less part in it; several, which wait for
+/// each other, by the clock, and so is one thread where several are compared with it.
 double total_rate(const Workload &workload, const std::vector<Tally> &tallies) {
   if (tallies.size() == 1 && !workload.scaling) return tallies[0].processor_rate;
   double rate = 0;

@@ -13,8 +13,8 @@
 
 namespace bench {
 
-/// One thread's way into a peer. Each call runs one transaction to its commit and gives the number of attempts that were
-/// aborted on the way. A transaction that writes nothing is begun as a read-only one by every peer.
+/// One thread's way into a peer. Each call runs one transaction to its commit and gives the number of attempts that
+/// were aborted on the way. A transaction that writes nothing is begun as a read-only one by every peer.
 class Session {
  public:
   virtual ~Session() = default;

@@ -102,7 +102,8 @@ class LmdbPeer final : public Peer {
   ~LmdbPeer() override { mdb_env_close(environment_); }
 
   std::string description() const override {
-    return std::string(mdb_version(nullptr, nullptr, nullptr)) + ", WRITEMAP, NOSYNC, on a RAM disk; one writer at a time";
+    return std::string(mdb_version(nullptr, nullptr, nullptr)) +
+           ", WRITEMAP, NOSYNC, on a RAM disk; one writer at a time";
   }
 
   std::unique_ptr<Session> session() override {

@@ -62,8 +62,8 @@ std::vector<Maker> load_rust_makers(const std::string &library) {
   const rust_maker *all = makers(&count);
   std::vector<Maker> found;
   for (const rust_maker *functions = all; functions != all + count; ++functions) {
-    found.push_back({functions->name, [functions](const std::string &) { return std::make_unique<RustPeer>(*functions); },
-                     true, functions->transactional != 0});
+    const auto make = [functions](const std::string &) { return std::make_unique<RustPeer>(*functions); };
+    found.push_back({functions->name, make, true, functions->transactional != 0});
   }
   return found;
 }

@@ -83,7 +83,9 @@ def all_goals(samples):
         goals.append(Goal(title, "over the same from Rust", extra, first=first, then=then, least=False, unit="ns"))
     memory = "memory at 1M keys, resident"
     goals.append(
-        Goal("bytes a key", "1M keys", samples.median(memory, 1, KHONSU), first=700, then=400, least=False, unit="bytes")
+        Goal(
+            "bytes a key", "1M keys", samples.median(memory, 1, KHONSU), first=700, then=400, least=False, unit="bytes"
+        )
     )
 
     def over_validation(kind):
@@ -120,10 +122,16 @@ def all_goals(samples):
     goals.append(Goal("growth of a get", "at 1M keys / at 10k keys", growth, first=3.0, least=False))
 
     def commit(operations, snapshots):
-        return f"growth: 100000 keys, {operations} operations, {snapshots} snapshots, 1 rows: begin and commit", 1, KHONSU
+        return (
+            f"growth: 100000 keys, {operations} operations, {snapshots} snapshots, 1 rows: begin and commit",
+            1,
+            KHONSU,
+        )
 
     goals += [
-        Goal("growth of a commit", "100 operations / 10", samples.ratio(commit(100, 0), commit(10, 0)), 12, least=False),
+        Goal(
+            "growth of a commit", "100 operations / 10", samples.ratio(commit(100, 0), commit(10, 0)), 12, least=False
+        ),
         Goal("", "10 old snapshots / none", samples.ratio(commit(10, 10), commit(10, 0)), 1.5, least=False),
     ]
     return goals

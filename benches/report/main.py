@@ -73,12 +73,12 @@ def opening(samples):
     text = f"# khonsu: benchmark report\n\n{datetime.date.today()}, {machine()}.\n\nCommands:\n\n"
     text += "".join(f"    {program['notes']['command']}\n" for program in samples.programs) + "\n"
     text += f"""\
-{int(notes['keys']):,} keys `user%012d`, zipf theta 0.99, peers with values of 100 bytes. The peers run by turns: in a round
-each runs each workload for {notes['seconds']} s. Numbers are medians of {notes['rounds']} rounds (fewer where a part says so),
-in brackets the least and the greatest; ratios are medians of the ratios within a round, and the ones to trust: the load
-average at the start was {notes['load']}. One thread is rated by its processor time, several by the clock, and so is one
-where several are compared with it (A, B, MIX, scaling). Runs of read-modify-writes are checked for lost updates. Floors
-have no transactions: papaya, base::SkipList.
+{int(notes['keys']):,} keys `user%012d`, zipf theta 0.99, peers with values of 100 bytes. The peers run by turns: in a
+round each runs each workload for {notes['seconds']} s. Numbers are medians of {notes['rounds']} rounds (fewer where a
+part says so), in brackets the least and the greatest; ratios are medians of the ratios within a round, and the ones to
+trust: the load average at the start was {notes['load']}. One thread is rated by its processor time, several by the
+clock, and so is one where several are compared with it (A, B, MIX, scaling). Runs of read-modify-writes are checked for
+lost updates. Floors have no transactions: papaya, base::SkipList.
 
 """
     described = {}
@@ -96,7 +96,8 @@ def section(title, *parts):
 
 def throughput(samples):
     parts = [
-        "R10 ten gets, SCAN a range of 100, W1 a blind put, RMW1 a read-modify-write, RMW10 ten of them, A ten operations "
+        "R10 ten gets, SCAN a range of 100, W1 a blind put, RMW1 a read-modify-write, RMW10 ten of them, A ten "
+        "operations "
         "of which half write, B of which 5 % write, EMPTY begin and commit.\n\n"
     ]
     for threads in samples.threads("R10"):
@@ -117,8 +118,7 @@ def aged(samples):
     for threads in samples.threads("R10, aged"):
         columns = [(workload, f"{workload}, aged", threads) for workload in AGED]
         rows = [
-            [peer]
-            + [number(samples.ratio((f"{w}, aged", threads, peer), (w, threads, peer))) for w in AGED]
+            [peer] + [number(samples.ratio((f"{w}, aged", threads, peer), (w, threads, peer))) for w in AGED]
             for peer in samples.peers("R10, aged")
         ]
         parts.append(f"### {threads} thread{'s' if threads > 1 else ''}\n\n")
@@ -208,21 +208,34 @@ def growth(samples):
     for found in samples.starting("growth: "):
         *cell, part = pattern.fullmatch(found.workload).groups()
         cells.setdefault(tuple(map(int, cell)), {})[part] = found
-    header = ["keys", "operations", "old snapshots", "rows", "a get, ns", "a put, ns", "begin and commit, ns", "for each"]
+    header = [
+        "keys",
+        "operations",
+        "old snapshots",
+        "rows",
+        "a get, ns",
+        "a put, ns",
+        "begin and commit, ns",
+        "for each",
+    ]
     rows = []
     for (keys, operations, snapshots, count), parts in cells.items():
         each = number(parts["begin and commit"].median / operations)
         costs = [parts[part].cell() for part in ("get", "put", "begin and commit")]
         rows.append([f"{keys:,}", str(operations), str(snapshots), f"{count:,}", *costs, each])
-    intro = "A transaction reads keys chosen at random and then writes them, through the C ABI, building the batches included.\n\n"
-    return section("What khonsu's calls cost as things grow", plots.embedded("growth"), intro if rows else "", table(header, rows))
+    intro = "A transaction reads keys chosen at random and then writes them, through the C ABI, building the batches "
+    intro += "included.\n\n"
+    return section(
+        "What khonsu's calls cost as things grow", plots.embedded("growth"), intro if rows else "", table(header, rows)
+    )
 
 
 def boundary(samples):
     columns = [("a get", "boundary: get", 1), ("a put and its commit", "boundary: put and commit", 1)]
     floor = samples.cell("boundary: a batch built and released", 1, "no database")
     intro = (
-        "Nanoseconds of one operation among 100 of a transaction, on keys that stay in the cache. Through the C ABI a put "
+        "Nanoseconds of one operation among 100 of a transaction, on keys that stay in the cache. Through the C ABI a "
+        "put "
         f"includes the building of its batch by the caller (built and released without a database: {floor}).\n\n"
     )
     text = peer_table(samples, columns)
@@ -239,7 +252,9 @@ def instructions(samples):
     rows = []
     for found in samples.starting("instructions: "):
         if found.unit == "instructions" and not found.workload.endswith(", with the C library"):
-            others = (samples.cell(f"{found.workload}, {what}", 1, KHONSU) for what in ("with the C library", "allocations"))
+            others = (
+                samples.cell(f"{found.workload}, {what}", 1, KHONSU) for what in ("with the C library", "allocations")
+            )
             rows.append([found.workload.removeprefix("instructions: "), found.cell(), *others])
     intro = "Counted by callgrind, for one operation through the C ABI. `make test` compares the first column.\n\n"
     return section(
@@ -279,7 +294,20 @@ def main():
     plots.draw(samples, out, SCALING)
     entries = ",\n".join(json.dumps(found.entry()) for found in samples.measurements)
     (out / "report.json").write_text(f"[\n{entries}\n]\n")
-    parts = (reached, throughput, scaling, aged, latency, conflicts, memory, growth, costs, boundary, instructions, durable)
+    parts = (
+        reached,
+        throughput,
+        scaling,
+        aged,
+        latency,
+        conflicts,
+        memory,
+        growth,
+        costs,
+        boundary,
+        instructions,
+        durable,
+    )
     (out / "report.md").write_text(opening(samples) + "".join(part(samples) for part in parts))
     print(f"{out}/report.md, report.json and plots")
 

@@ -63,7 +63,9 @@ def throughput(samples):
         return None
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(4.6 * columns, 3.7 * lines), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.6 * columns, 3.7 * lines), squeeze=False, layout="constrained"
+    )
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     for axis, (workload, threads) in zip(axes.flat, panels):
@@ -119,7 +121,9 @@ def scaling_plot(samples, scaling):
         axis.set_title(f"{workload}: {title}", fontweight="bold")
         axis.set_xlabel("threads")
     axes.flat[0].set_ylabel("transactions/s, logarithmic")
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(COLOURS), frameon=False)
+    figure.legend(
+        *axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(COLOURS), frameon=False
+    )
     return figure
 
 
@@ -143,7 +147,9 @@ def growth(samples):
     for n, colour in zip(keys, shades):
         values = [cost(n, operations, 0, 1, "begin and commit") / operations for operations in many]
         by_operations.plot(many, values, marker="o", color=colour, label=f"{n:,} keys")
-    by_operations.set(xscale="log", xlabel="reads and writes of a transaction", title="Begin and commit, for each operation")
+    by_operations.set(
+        xscale="log", xlabel="reads and writes of a transaction", title="Begin and commit, for each operation"
+    )
     for n, colour in zip(keys, shades):
         values = [cost(n, 10, snapshots, 1, "begin and commit") / 10 for snapshots in (0, 1, 10)]
         by_snapshots.plot([0, 1, 10], values, marker="o", color=colour, label=f"{n:,} keys")

@@ -1,5 +1,5 @@
-//! The stm crate: one variable a key, found by a hash map and, for scans, in a sorted array. Both are fixed when the keys
-//! are loaded, as an STM has no tables of its own.
+//! The stm crate: one variable a key, found by a hash map and, for scans, in a sorted array. Both are fixed when the
+//! keys are loaded, as an STM has no tables of its own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
