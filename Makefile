@@ -3,7 +3,8 @@
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
 # make bench      khonsu beside its peers: target/bench/report.md, report.json and plots; QUICK=1 for a short run
 # make instructions   of khonsu's calls, counted; UPDATE=1 writes the numbers that make test expects
-# make soak       random histories against the isolation levels, and processes that are killed; SEED=... for the latter
+# make soak       random histories against the isolation levels, and processes that are killed, also those of distributed
+#                 transactions with PostgreSQL; SEED=... for the latter
 # make schedules  schedules of whole transactions under shuttle; SEED=... repeats a failure
 # make freeze     threads stopped at random steps, in Rust and in C++
 # make fuzz       the fuzzers of the C API; TARGET=... for one of them, see fuzz/README.md
@@ -57,10 +58,13 @@ test:
 	tools/test $(STEPS)
 
 soak: local-install
+	tools/setup soak
 	KHONSU_BUDGET=$(BUDGET) cargo test --locked --profile soak --test histories soak -- --ignored --exact --nocapture
 	cmake -S cpp_tests -B target/tests/soak -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
-	cmake --build target/tests/soak --target cpp_crash_test
+	cmake --build target/tests/soak --target cpp_crash_test --target cpp_prepared_crash_test --target xa_crash_test
 	cd target/tests/soak && ./cpp_crash_test 1000000000 $(SECONDS) $(or $(SEED),$(shell date +%s))
+	cd target/tests/soak && ./cpp_prepared_crash_test 1000000000 $(SECONDS) $(or $(SEED),$(shell date +%s))
+	cd target/tests/soak && ./xa_crash_test . 1000000000 $(SECONDS) $(or $(SEED),$(shell date +%s))
 
 schedules:
 	tools/setup build
@@ -90,10 +94,11 @@ bench: local-install
 	$(BENCH)/build/khonsu_bench $(BENCH_ARGUMENTS) --rust-peers $(BENCH)/rust/release/libkhonsu_bench_peers.so \
 	  --out $(BENCH)/workloads.json
 	$(BENCH)/build/khonsu_durable_bench $(BENCH_ARGUMENTS) --out $(BENCH)/durable.json --disk $(BENCH)/disk
+	$(BENCH)/build/khonsu_memory_budget_bench $(BENCH_ARGUMENTS)
 	cargo bench --profile dev --bench aborts -- $(BENCH_ARGUMENTS) --out $(BENCH)/aborts.json
 	tools/instructions --no-test --out $(BENCH)/instructions.json
 	$(BENCH)/venv/bin/python benches/report/main.py $(BENCH) \
-	  $(addprefix $(BENCH)/,workloads.json durable.json aborts.json instructions.json)
+	  $(addprefix $(BENCH)/,workloads.json durable.json memory_budget.json aborts.json instructions.json)
 
 instructions: local-install
 	tools/instructions $(if $(UPDATE),--update)

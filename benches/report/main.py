@@ -282,6 +282,19 @@ def durable(samples):
     return text + section("Opening after a crash, files in the page cache", peer_table(samples, columns))
 
 
+def memory_budget(samples):
+    prefix = "memory budget: "
+    rows = [
+        [found.workload.removeprefix(prefix), f"{found.cell()} {found.unit}"]
+        + [samples.cell(f"{found.workload}, processor time", 1, KHONSU)]
+        for found in samples.starting(prefix)
+        if not found.workload.endswith(", processor time")
+    ]
+    values = [program["notes"]["values"] for program in samples.programs if "values" in program["notes"]]
+    intro = f"{', '.join(values)}, in a checkpoint; a process each, files in the page cache.\n\n"
+    return section("Memory budget", intro if rows else "", table(["", "", "processor time"], rows))
+
+
 def reached(samples):
     header = ["", "what", "measured", "first", "then"]
     return section("What is to be reached", table(header, [goal.line() for goal in goals.all_goals(samples)]))
@@ -307,6 +320,7 @@ def main():
         boundary,
         instructions,
         durable,
+        memory_budget,
     )
     (out / "report.md").write_text(opening(samples) + "".join(part(samples) for part in parts))
     print(f"{out}/report.md, report.json and plots")

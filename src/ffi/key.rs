@@ -10,7 +10,7 @@ use super::txn::KHONSU_KEY_MAX_BYTES;
 
 /// # Safety
 /// Rule 2 holds for `bytes`.
-unsafe fn bytes<'a>(bytes: *const c_void, len: usize, parameter: &str) -> Result<&'a [u8], Failure> {
+pub(crate) unsafe fn bytes<'a>(bytes: *const c_void, len: usize, parameter: &str) -> Result<&'a [u8], Failure> {
     if len == 0 {
         return Ok(&[]);
     }

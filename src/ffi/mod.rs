@@ -40,6 +40,8 @@ pub mod txn;
 
 pub mod cursor;
 
+pub mod two_phase_commit;
+
 pub mod schema;
 
 pub mod ipc;

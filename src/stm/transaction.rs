@@ -4,15 +4,20 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crossbeam_epoch::Guard;
+
 use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::cursor::{Cursor, batch_for};
 use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
+use super::evictable::{Evictable, VersionValue};
+use super::global_id::GlobalId;
 use super::key::{KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
 use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
+use super::prepare::{PrepareOptions, Vote};
 use super::snapshot::SlotWord;
 use super::sync::Ordering;
 use super::sync::uncontended::AtomicU64;
@@ -59,6 +64,11 @@ pub(super) struct Open<C: Chunk> {
 impl<C: Chunk> Open<C> {
     pub fn new(pool: &Arc<DatabasePool<C>>, keeper: &Keeper<C>) -> Self {
         Open { claim: pool.claim(Database::context), _keeper: keeper.clone() }
+    }
+
+    /// What a commit works on.
+    pub fn commit_parts(&mut self) -> (&mut Context<C>, &DatabasePool<C>, &Presence<C>) {
+        self.claim.parts()
     }
 
     pub fn parts(&mut self) -> (&mut Context<C>, &DatabasePool<C>, &SlotWord) {
@@ -132,7 +142,9 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end,
-    /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after.
+    /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after,
+    /// [`Error::Storage`] and [`Error::Corruption`] when the value cannot be read back from storage. The transaction
+    /// can go on.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Value<C>>, Error> {
         self.get_with(key, |value| value.cloned())
     }
@@ -140,9 +152,9 @@ impl<C: Chunk> Transaction<C> {
     /// Whether a key has a value. It counts as a read of the key.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get).
+    /// Those of [`get`](Transaction::get), but for reading from storage.
     pub fn exists(&mut self, key: &[u8]) -> Result<bool, Error> {
-        self.get_with(key, |value| value.is_some())
+        self.find(key, |_| Ok(None), |is_there, _| is_there)
     }
 
     /// Passes the value of a key, or `None`, to `visit`, which spares counting a reference to it. `visit` must be
@@ -151,6 +163,18 @@ impl<C: Chunk> Transaction<C> {
     /// # Errors
     /// Those of [`get`](Transaction::get).
     pub(crate) fn get_with<T>(&mut self, key: &[u8], visit: impl FnOnce(Option<&Value<C>>) -> T) -> Result<T, Error> {
+        self.find(key, |cell| cell.fetch().map(Some), |_, value| visit(value))
+    }
+
+    /// Tells `visit` whether a key has a value, and which. One that may be in storage is the one that `fetch` gives,
+    /// outside of the pin.
+    #[inline(always)]
+    fn find<T>(
+        &mut self,
+        key: &[u8],
+        fetch: impl FnOnce(Arc<Evictable<C>>) -> Result<Option<Value<C>>, Error>,
+        visit: impl FnOnce(bool, Option<&Value<C>>) -> T,
+    ) -> Result<T, Error> {
         let settings = self.settings;
         let snapshot = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
@@ -168,8 +192,8 @@ impl<C: Chunk> Transaction<C> {
                 read_at.get_or_insert(snapshot);
             }
             match &write.operation {
-                Operation::Put(value) => return Ok(visit(Some(value))),
-                Operation::Delete => return Ok(visit(None)),
+                Operation::Put(value) => return Ok(visit(true, Some(value))),
+                Operation::Delete => return Ok(visit(false, None)),
                 Operation::Append(rows) => appended = Some(rows.clone()),
             }
         }
@@ -198,10 +222,18 @@ impl<C: Chunk> Transaction<C> {
             }
             (entry.read_at, entry.absent) = (Some(snapshot), value.is_none());
         }
-        match (appended, value) {
-            (None, value) => Ok(visit(value)),
-            (Some(rows), None) => Ok(visit(Some(&rows))),
-            (Some(rows), Some(value)) => Ok(visit(Some(&value.append(&rows)?))),
+        let value = match (appended, value) {
+            (None, None) => return Ok(visit(false, None)),
+            (None, Some(VersionValue::InMemory(value))) => return Ok(visit(true, Some(value))),
+            (None, Some(VersionValue::Evictable(cell))) => VersionValue::Evictable(Arc::clone(cell)),
+            (Some(rows), None) => VersionValue::InMemory(rows),
+            (Some(rows), Some(value)) => value.append(&rows)?,
+        };
+        // It may have to be read, and what goes for it may tell others.
+        drop(guard);
+        match value {
+            VersionValue::InMemory(value) => Ok(visit(true, Some(&value))),
+            VersionValue::Evictable(cell) => Ok(visit(true, fetch(cell)?.as_ref())),
         }
     }
 
@@ -245,7 +277,8 @@ impl<C: Chunk> Transaction<C> {
             within(settings.max_bytes, staged, "bytes staged by the transaction")?;
             if let limit @ Some(_) = database.options.max_total_bytes {
                 let check = || {
-                    let bytes = database.meters.live_bytes().saturating_add(staged);
+                    let held = database.resident_bytes().saturating_add(database.prepared.bytes());
+                    let bytes = held.saturating_add(staged);
                     within(limit, bytes, "bytes held by the database")
                 };
                 if check().is_err() {
@@ -308,25 +341,25 @@ impl<C: Chunk> Transaction<C> {
     ) -> Result<Vec<ScannedEntry<C>>, Error> {
         let mut found = Vec::new();
         self.scan_with(range, direction, limit, |key, value| found.push((key.to_vec(), value.clone())))?;
-        Ok(found)
+        found.into_iter().map(|(key, value)| Ok((key, value.into_value()?))).collect()
     }
 
-    /// Passes the keys and values of a range to `visit`, at most `limit` of them, with less work for each than a
-    /// cursor. `visit` must be short: meanwhile nothing is freed.
+    /// Passes the keys and values of a range, wherever these are, to `visit`, at most `limit` of them, with less work for
+    /// each than a cursor. `visit` must be short: meanwhile nothing is freed.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get); some entries may have been visited then.
+    /// Those of [`get`](Transaction::get), but for reading from storage; some entries may have been visited then.
     pub(crate) fn scan_with(
         &mut self,
         range: KeyRange,
         direction: Direction,
         limit: Option<u64>,
-        mut visit: impl FnMut(&[u8], &Value<C>),
+        mut visit: impl FnMut(&[u8], &VersionValue<C>),
     ) -> Result<(), Error> {
         if self.open()?.parts().0.set.writes > 0 {
             let mut cursor = self.open_cursor(range, direction, limit)?;
-            while cursor.next(self)? {
-                cursor.entry().into_iter().for_each(|(key, value)| visit(key, value));
+            while let Some((key, value)) = cursor.step(self)? {
+                visit(key.as_slice(), &value);
             }
             return Ok(());
         }
@@ -409,13 +442,38 @@ impl<C: Chunk> Transaction<C> {
         let meters = &pool.shared().meters;
         match &committed {
             Ok(_) => meters.committed(),
-            Err(Error::Conflict(conflicts)) => {
-                conflicts.first().into_iter().for_each(|conflict| meters.conflicted(conflict.kind));
-                self.settings.reserve(context, pool.shared());
-            }
-            Err(_) => meters.rolled_back(),
+            Err(error) => self.settings.failed(error, context, pool.shared()),
         }
         committed
+    }
+
+    /// Ends the transaction by the first phase of a two-phase commit. After [`Vote::Yes`] it is decided by its global id,
+    /// and what it has read and is going to write is held until then: see
+    /// [`TwoPhaseCommitParticipant`](crate::two_phase_commit::TwoPhaseCommitParticipant).
+    ///
+    /// # Errors
+    /// The vote is no then, and nothing of it is left: [`Error::Conflict`] also when something that it has read is not
+    /// the newest, [`Error::Duplicate`] when the id is taken, [`Error::NotDurable`] when the database cannot keep it,
+    /// and those of [`commit`](Transaction::commit).
+    pub fn prepare(&mut self, id: &GlobalId, options: PrepareOptions) -> Result<Vote, Error> {
+        let mut open = self.open.take().ok_or(ENDED)?;
+        let (context, pool, presence) = open.claim.parts();
+        let vote = self.settings.prepare(id, options, self.snapshot, context, pool, presence);
+        let meters = &pool.shared().meters;
+        match &vote {
+            Ok(Vote::Yes) => {}
+            Ok(Vote::ReadOnly) => {
+                self.commit_version = Some(self.snapshot);
+                meters.committed();
+            }
+            Err(error) => self.settings.failed(error, context, pool.shared()),
+        }
+        vote
+    }
+
+    /// Whether it belongs to a database.
+    pub(super) fn is_of(&self, pool: &Arc<DatabasePool<C>>) -> bool {
+        self.open.as_ref().is_none_or(|open| Arc::ptr_eq(open.claim.pool(), pool))
     }
 
     /// Ends the transaction and drops its writes.
@@ -499,15 +557,64 @@ impl Settings {
         }
         context.set.note_scanned_writes();
         let set = &context.set;
+        let guard = context.participant.pin();
+        let writes = self.plan(set, snapshot, database, &guard)?;
+        let committed = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
+            .commit(&writes, footprint);
+        presence.word.clear();
+        let (count, bytes) = (writes.len(), set.staged_bytes);
+        drop(guard);
+        fail_point!(CommitOver);
+        database.reclaim_after(count, bytes, context, pool);
+        if let Some(budget) = database.memory_budget() {
+            budget.shrink();
+        }
+        committed
+    }
+
+    fn prepare<C: Chunk>(
+        &self,
+        id: &GlobalId,
+        options: PrepareOptions,
+        snapshot: u64,
+        context: &mut Context<C>,
+        pool: &DatabasePool<C>,
+        presence: &Presence<C>,
+    ) -> Result<Vote, Error> {
+        let footprint = match self.isolation {
+            IsolationLevel::Serializable => footprint(&mut context.set),
+            IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
+        };
+        context.set.note_scanned_writes();
+        let set = &context.set;
+        let guard = context.participant.pin();
+        // Once it is decided it can wait for nothing, so it is stored at once.
+        let durability = Durability::Synced;
+        let committer = Committer { pool, guard: &guard, presence, snapshot, durability };
+        if set.writes == 0 && (!options.hold_reads || footprint.is_none()) {
+            return footprint.map_or(Ok(()), |footprint| committer.vote_read_only(&footprint)).map(|()| Vote::ReadOnly);
+        }
+        let writes = self.plan(set, snapshot, pool.shared(), &guard)?;
+        committer.prepare(id, options, &writes, footprint)
+    }
+
+    /// The staged writes, ready to be installed, unless somebody with more need of them has reserved one of the keys.
+    fn plan<'s, C: Chunk>(
+        &self,
+        set: &'s WorkingSet<C>,
+        snapshot: u64,
+        database: &Database<C>,
+        guard: &Guard,
+    ) -> Result<Vec<PlannedWrite<'s, C>>, Error> {
         let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
         let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
-        let guard = context.participant.pin();
-        if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys, &guard) {
+        if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys, guard) {
             return Err(Error::Conflict(vec![Conflict {
                 kind: ConflictKind::Prepared,
                 key: key.to_vec(),
                 range: None,
                 version: 0,
+                holder: None,
             }]));
         }
         fail_point!(ReservationsChecked);
@@ -525,15 +632,17 @@ impl Settings {
                 },
             }
         }));
+        Ok(writes)
+    }
 
-        let committed = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
-            .commit(&writes, footprint);
-        presence.word.clear();
-        let (count, bytes) = (writes.len(), set.staged_bytes);
-        drop(guard);
-        fail_point!(CommitOver);
-        database.reclaim_after(count, bytes, context, pool);
-        committed
+    /// Counts a failure, and reserves what a starving transaction has touched in vain.
+    fn failed<C: Chunk>(&self, error: &Error, context: &Context<C>, database: &Database<C>) {
+        let Error::Conflict(conflicts) = error else {
+            database.meters.rolled_back();
+            return;
+        };
+        conflicts.first().into_iter().for_each(|conflict| database.meters.conflicted(conflict.kind));
+        self.reserve(context, database);
     }
 
     /// Reserves what a starving transaction has touched in vain.
