@@ -30,7 +30,7 @@ struct Options {
   std::string disk = "target/bench/disk";
   unsigned rounds = 5;
   double seconds = 1;
-  std::uint64_t recovered_megabytes = 1024;
+  std::uint64_t recovered_megabytes = 512;
 };
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -145,7 +145,7 @@ Recovery recover(const Engine &engine, const Options &options) {
       "  --disk DIR     where the stores are; on the disk to be measured (target/bench/disk)\n"
       "  --rounds N     rounds, of which the medians are reported (5)\n"
       "  --seconds S    measured time of each run (1)\n"
-      "  --megabytes N  values that are opened again (1024)\n"
+      "  --megabytes N  values that are opened again (512)\n"
       "  --quick        2 rounds of 0.3 s, 128 megabytes\n",
       stderr);
   std::exit(2);
