@@ -1,7 +1,8 @@
 # make            build the libraries
 # make demo       install into target/prefix and run examples/flights against it, and examples/logbook, which is killed
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
-# make bench      khonsu beside its peers, and how often it aborts: target/bench/report.md; QUICK=1 for a short run
+# make bench      khonsu beside its peers: target/bench/report.md, report.json and plots; QUICK=1 for a short run
+# make instructions   of khonsu's calls, counted; UPDATE=1 writes the numbers that make test expects
 # make soak       random histories against the isolation levels, and processes that are killed, also those of distributed
 #                 transactions with PostgreSQL; SEED=... for the latter
 # make schedules  schedules of whole transactions under shuttle; SEED=... repeats a failure
@@ -28,6 +29,7 @@ SECONDS = $(shell tools/seconds $(BUDGET))
 OUT ?= target/histories
 LEVEL ?= serializable
 N ?= 100
+BENCH := target/bench
 BENCH_ARGUMENTS := $(if $(QUICK),--quick)
 
 build:
@@ -86,13 +88,20 @@ histories:
 
 bench: local-install
 	tools/setup bench
-	cmake -S benches -B target/bench/build -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
-	cmake --build target/bench/build
-	target/bench/build/khonsu_bench $(BENCH_ARGUMENTS)
-	target/bench/build/khonsu_durable_bench $(BENCH_ARGUMENTS)
-	target/bench/build/khonsu_memory_budget_bench $(BENCH_ARGUMENTS)
-	cargo bench --profile dev --bench aborts -- $(BENCH_ARGUMENTS) --out $(CURDIR)/target/bench/aborts.md
-	cat target/bench/durable.md target/bench/memory_budget.md target/bench/aborts.md >>target/bench/report.md
+	CARGO_TARGET_DIR=$(CURDIR)/$(BENCH)/rust cargo build --locked --release --manifest-path benches/rust/Cargo.toml
+	cmake -S benches -B $(BENCH)/build -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
+	cmake --build $(BENCH)/build
+	$(BENCH)/build/khonsu_bench $(BENCH_ARGUMENTS) --rust-peers $(BENCH)/rust/release/libkhonsu_bench_peers.so \
+	  --out $(BENCH)/workloads.json
+	$(BENCH)/build/khonsu_durable_bench $(BENCH_ARGUMENTS) --out $(BENCH)/durable.json --disk $(BENCH)/disk
+	$(BENCH)/build/khonsu_memory_budget_bench $(BENCH_ARGUMENTS)
+	cargo bench --profile dev --bench aborts -- $(BENCH_ARGUMENTS) --out $(BENCH)/aborts.json
+	tools/instructions --no-test --out $(BENCH)/instructions.json
+	$(BENCH)/venv/bin/python benches/report/main.py $(BENCH) \
+	  $(addprefix $(BENCH)/,workloads.json durable.json memory_budget.json aborts.json instructions.json)
+
+instructions: local-install
+	tools/instructions $(if $(UPDATE),--update)
 
 format:
 	cargo fmt
@@ -103,4 +112,4 @@ header:
 clean:
 	rm -rf target
 
-.PHONY: build install local-install demo test bench soak schedules freeze fuzz histories format header clean
+.PHONY: build install local-install demo test bench instructions soak schedules freeze fuzz histories format header clean

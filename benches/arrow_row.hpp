@@ -1,89 +1,45 @@
-// The Arrow C Data Interface and the smallest honest producer for it: a batch of one row and four columns in a
-// single allocation. It is what a C++ program without an Arrow library would write.
+// The smallest honest producer of Arrow batches: rows of four columns in a single allocation. It is what a C++ program
+// without an Arrow library would write.
 #ifndef KHONSU_BENCHES_ARROW_ROW_HPP
 #define KHONSU_BENCHES_ARROW_ROW_HPP
+
+#include <khonsu.hpp>  // the structs of the Arrow C Data Interface
 
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
 
-#include "bench.hpp"
-
-#ifndef ARROW_C_DATA_INTERFACE
-#define ARROW_C_DATA_INTERFACE
-#define ARROW_FLAG_DICTIONARY_ORDERED 1
-#define ARROW_FLAG_NULLABLE 2
-#define ARROW_FLAG_MAP_KEYS_SORTED 4
-extern "C" {
-struct ArrowSchema {
-  const char *format;
-  const char *name;
-  const char *metadata;
-  int64_t flags;
-  int64_t n_children;
-  struct ArrowSchema **children;
-  struct ArrowSchema *dictionary;
-  void (*release)(struct ArrowSchema *);
-  void *private_data;
-};
-struct ArrowArray {
-  int64_t length;
-  int64_t null_count;
-  int64_t offset;
-  int64_t n_buffers;
-  int64_t n_children;
-  const void **buffers;
-  struct ArrowArray **children;
-  struct ArrowArray *dictionary;
-  void (*release)(struct ArrowArray *);
-  void *private_data;
-};
-}
-#endif
-
-#ifndef ARROW_C_STREAM_INTERFACE
-#define ARROW_C_STREAM_INTERFACE
-extern "C" {
-struct ArrowArrayStream {
-  int (*get_schema)(struct ArrowArrayStream *, struct ArrowSchema *out);
-  int (*get_next)(struct ArrowArrayStream *, struct ArrowArray *out);
-  const char *(*get_last_error)(struct ArrowArrayStream *);
-  void (*release)(struct ArrowArrayStream *);
-  void *private_data;
-};
-}
-#endif
+#include "data.hpp"
 
 namespace bench {
 
 constexpr int kColumns = 4;
 
-/// Everything that the batch points to. The count is of the structs (parent and children) not yet released: a
-/// consumer may move children out and release them after the parent.
-struct RowBlock {
-  Row row;
+/// Everything that the batch points to; the columns follow it. The count is of the structs (parent and children) not
+/// yet released: a consumer may move children out and release them after the parent.
+struct BatchBlock {
   std::atomic<int> live{kColumns + 1};
   const void *parent_buffers[1] = {nullptr};
   const void *child_buffers[kColumns][2];
   ArrowArray children[kColumns];
   ArrowArray *child_pointers[kColumns];
 
-  static void drop(RowBlock *block, int structs) {
+  static void drop(BatchBlock *block, int structs) {
     if (block->live.fetch_sub(structs, std::memory_order_acq_rel) == structs) {
-      block->~RowBlock();
+      block->~BatchBlock();
       std::free(block);
     }
   }
 
   static void release_child(ArrowArray *child) {
     child->release = nullptr;
-    drop(static_cast<RowBlock *>(child->private_data), 1);
+    drop(static_cast<BatchBlock *>(child->private_data), 1);
   }
 
   static void release_parent(ArrowArray *parent) {
     parent->release = nullptr;
-    auto *block = static_cast<RowBlock *>(parent->private_data);
+    auto *block = static_cast<BatchBlock *>(parent->private_data);
     int structs = 1;
     for (ArrowArray &child : block->children) {
       if (child.release != nullptr) {  // not moved out
@@ -94,21 +50,33 @@ struct RowBlock {
     drop(block, structs);
   }
 };
+static_assert(sizeof(BatchBlock) % alignof(std::int64_t) == 0, "the columns follow the block");
 
-inline ArrowArray make_batch(const Row &row) {
-  void *memory = std::malloc(sizeof(RowBlock));
+/// So many times the same row.
+inline ArrowArray make_batch(const Row &row, std::int64_t rows = 1) {
+  void *memory = std::malloc(sizeof(BatchBlock) + static_cast<std::size_t>(rows) * sizeof(Row));
   if (memory == nullptr) fail("out of memory");
-  auto *block = new (memory) RowBlock;
-  block->row = row;
-  const void *values[kColumns] = {&block->row.id, &block->row.counter, &block->row.price, &block->row.amount};
+  auto *block = new (memory) BatchBlock;
+  auto *ids = reinterpret_cast<std::int64_t *>(block + 1);
+  auto *counters = ids + rows;
+  auto *prices = reinterpret_cast<double *>(counters + rows);
+  auto *amounts = prices + rows;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    ids[i] = row.id;
+    counters[i] = row.counter;
+    prices[i] = row.price;
+    amounts[i] = row.amount;
+  }
+  const void *values[kColumns] = {ids, counters, prices, amounts};
   for (int column = 0; column < kColumns; ++column) {
     block->child_buffers[column][0] = nullptr;  // no nulls
     block->child_buffers[column][1] = values[column];
-    block->children[column] = {1, 0, 0, 2, 0, block->child_buffers[column], nullptr, nullptr, RowBlock::release_child,
-                               block};
+    block->children[column] = {rows,    0,       0,   2, 0, block->child_buffers[column],
+                               nullptr, nullptr, BatchBlock::release_child, block};
     block->child_pointers[column] = &block->children[column];
   }
-  return {1, 0, 0, 1, kColumns, block->parent_buffers, block->child_pointers, nullptr, RowBlock::release_parent, block};
+  return {rows,    0, 0, 1, kColumns, block->parent_buffers, block->child_pointers,
+          nullptr, BatchBlock::release_parent, block};
 }
 
 /// The first row of a batch with our schema, wherever the batch comes from.

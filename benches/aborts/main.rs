@@ -11,8 +11,6 @@ mod oracle;
 mod random;
 mod workload;
 
-use std::fmt::Write as _;
-
 use khonsu::stm::{
     Chunk, ConflictKind, Direction, Error, Options, Transaction, TransactionManager, TransactionOptions,
 };
@@ -187,42 +185,48 @@ fn run(workload: &Workload, policy: Policy, transactions: u64) -> Counts {
     run.counts
 }
 
-fn table(transactions: u64) -> String {
-    let mut text = String::from(
-        "\n## Aborts by certification\n\n\
-         Clients take turns by one operation, in a seeded order; percent of the attempts. *write* are conflicts of writes \
-         with writes. *(a)* is backward validation, *(b)* the dependency tracker; *called for* are those of its aborts \
-         that would have closed a cycle in the dependency graph, real time included *(c)*.\n\n\
-         | workload | clients | (a) write | (a) aborts | called for | (b) write | (b) aborts | called for | long commits (a) | (b) |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
-    );
+/// The table as benches/report reads it: one measurement a count.
+fn measure(transactions: u64) -> String {
+    let mut measurements = Vec::new();
     for workload in workload::all() {
-        let [validation, tracker] =
-            [Policy::BackwardValidation, Policy::Tracker].map(|policy| run(&workload, policy, transactions));
-        let percent = |count: u64, counts: &Counts| format!("{:.2}", 100.0 * count as f64 / counts.attempts as f64);
-        let long = |counts: &Counts| match counts.long_attempts {
-            0 => String::new(),
-            attempts => format!("{} of {attempts}", counts.long_commits),
-        };
-        let columns: Vec<String> = [&validation, &tracker]
-            .iter()
-            .flat_map(|counts| {
-                [counts.write_conflicts, counts.aborts, counts.called_for].map(|count| percent(count, counts))
-            })
-            .collect();
-        let (clients, columns) = (workload.clients, columns.join(" | "));
-        let long = format!("{} | {}", long(&validation), long(&tracker));
-        _ = writeln!(text, "| {} | {clients} | {columns} | {long} |", workload.name);
+        for policy in [Policy::BackwardValidation, Policy::Tracker] {
+            let counts = run(&workload, policy, transactions);
+            let peer = match policy {
+                Policy::BackwardValidation => "backward validation",
+                Policy::Tracker => "khonsu",
+            };
+            let mut add = |what: &str, count: u64, of: u64, unit: &str| {
+                measurements.push(format!(
+                    "{{\"workload\": \"aborts: {}, {} keys: {what}\", \"threads\": {}, \"peer\": \"{peer}\", \
+                     \"unit\": \"{unit}\", \"samples\": [{}]}}",
+                    workload.name,
+                    workload.keys,
+                    workload.clients,
+                    count as f64 / of as f64,
+                ));
+            };
+            add("write conflicts", counts.write_conflicts, counts.attempts, "of the attempts");
+            add("by certification", counts.aborts, counts.attempts, "of the attempts");
+            add("called for", counts.called_for, counts.attempts, "of the attempts");
+            add("per commit", counts.write_conflicts + counts.aborts, counts.commits, "aborts/commit");
+            if counts.long_attempts > 0 {
+                add("long commits", counts.long_commits, counts.long_attempts, "of the attempts");
+            }
+        }
     }
-    text
+    format!(
+        "{{\n\"notes\": {{\"command\": \"cargo bench --bench aborts\", \"transactions\": \"{transactions}\"}},\n\
+         \"peers\": {{}},\n\"measurements\": [\n{}\n]\n}}\n",
+        measurements.join(",\n")
+    )
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
-    let text = table(if quick { 1_000 } else { 10_000 });
-    print!("{text}");
-    if let Some(place) = arguments.iter().position(|argument| argument == "--out") {
-        std::fs::write(&arguments[place + 1], text).expect("the report can be written");
+    let text = measure(if quick { 1_000 } else { 10_000 });
+    match arguments.iter().position(|argument| argument == "--out") {
+        Some(place) => std::fs::write(&arguments[place + 1], text).expect("the samples can be written"),
+        None => print!("{text}"),
     }
 }

@@ -49,6 +49,7 @@ pub fn all() -> Vec<Workload> {
     };
     let mixed = |writes, reads_first, declared| Kind::Mixed { writes, reads_first, declared };
     vec![
+        workload("A: 10 operations, half blind writes, zipf", 2, 100_000, mixed(50, false, false)),
         workload("A: 10 operations, half blind writes, zipf", 8, 1000, mixed(50, false, false)),
         workload("A: half read-modify-writes", 8, 1000, mixed(50, true, false)),
         workload("A: half read-modify-writes", 16, 1000, mixed(50, true, false)),

@@ -1,7 +1,6 @@
 // khonsu through its C ABI: a value is a batch of 125 int64 in one column, without a copy on the way in.
-#include <khonsu.h>
+#include <khonsu.hpp>  // the structs of the Arrow C Data Interface
 
-#include "../arrow_row.hpp"
 #include "engine.hpp"
 
 namespace durable {

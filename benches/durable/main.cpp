@@ -1,5 +1,5 @@
 // khonsu_durable_bench: durable commits per second, and the time to open after a crash, khonsu and its peers side by
-// side on the same disk. Rounds are interleaved, medians of them reported; on a shared machine only ratios hold.
+// side on the same disk, by turns. On a shared machine only ratios hold.
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,15 +9,13 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
-#include <map>
 #include <random>
 #include <sstream>
 #include <thread>
 #include <vector>
 
+#include "../samples.hpp"
 #include "engine.hpp"
 
 namespace durable {
@@ -28,11 +26,11 @@ constexpr unsigned kThreads[] = {1, 2, 8};
 constexpr std::uint64_t kKeys = 100'000;
 
 struct Options {
-  std::string out = "target/bench/durable.md";
+  std::string out = "target/bench/durable.json";
   std::string disk = "target/bench/disk";
   unsigned rounds = 5;
-  double seconds = 2;
-  std::uint64_t recovered_megabytes = 1024;
+  double seconds = 1;
+  std::uint64_t recovered_megabytes = 512;
 };
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -140,37 +138,14 @@ Recovery recover(const Engine &engine, const Options &options) {
   return recovery;
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
-std::string number(double value, const char *format = "%.0f") {
-  char text[32];
-  std::snprintf(text, sizeof(text), format, value);
-  return text;
-}
-
-std::string cell(const std::vector<double> &samples) {
-  const auto [least, greatest] = std::minmax_element(samples.begin(), samples.end());
-  return number(median(samples)) + " (" + number(*least) + " - " + number(*greatest) + ")";
-}
-
-std::string ratio(const std::vector<double> &above, const std::vector<double> &below) {
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < std::min(above.size(), below.size()); ++i) ratios.push_back(above[i] / below[i]);
-  return number(median(ratios), "%.2f");
-}
-
 [[noreturn]] void usage() {
   std::fputs(
       "usage: khonsu_durable_bench [--out FILE] [--disk DIR] [--rounds N] [--seconds S] [--megabytes N] [--quick]\n"
-      "  --out FILE     the report (target/bench/durable.md)\n"
+      "  --out FILE     the samples, for benches/report (target/bench/durable.json)\n"
       "  --disk DIR     where the stores are; on the disk to be measured (target/bench/disk)\n"
       "  --rounds N     rounds, of which the medians are reported (5)\n"
-      "  --seconds S    measured time of each run (2)\n"
-      "  --megabytes N  values that are opened again (1024)\n"
+      "  --seconds S    measured time of each run (1)\n"
+      "  --megabytes N  values that are opened again (512)\n"
       "  --quick        2 rounds of 0.3 s, 128 megabytes\n",
       stderr);
   std::exit(2);
@@ -212,8 +187,21 @@ int run(const Options &options) {
   engines.push_back(make_lmdb());
   engines.push_back(make_sqlite());
 
-  std::map<std::pair<int, unsigned>, std::map<std::string, std::vector<double>>> rates;
-  std::map<std::string, std::vector<Recovery>> recoveries;
+  bench::Samples samples;
+  std::ostringstream command;
+  command << "khonsu_durable_bench --rounds " << options.rounds << " --seconds " << options.seconds << " --megabytes "
+          << options.recovered_megabytes;
+  samples.note("command", command.str());
+  samples.note("rounds", std::to_string(options.rounds));
+  for (const auto &engine : engines) {
+    std::string settings;
+    for (const Level level : kLevels) {
+      if (engine->setting(level).empty()) continue;
+      settings += std::string("; ") + kLevelNames[static_cast<int>(level)] + " is " + engine->setting(level);
+    }
+    samples.describe(engine->name(), engine->version() + settings);
+  }
+
   for (unsigned round = 0; round < options.rounds; ++round) {
     std::printf("durable commits: round %u of %u\n", round + 1, options.rounds);
     std::fflush(stdout);
@@ -222,8 +210,8 @@ int run(const Options &options) {
         for (std::size_t i = 0; i < engines.size(); ++i) {
           const Engine &engine = *engines[(i + round) % engines.size()];
           if (engine.setting(level).empty()) continue;
-          rates[{static_cast<int>(level), threads}][engine.name()].push_back(
-              commits_per_second(engine, level, threads, options));
+          samples.add(std::string("durable put, ") + kLevelNames[static_cast<int>(level)], threads, engine.name(),
+                      commits_per_second(engine, level, threads, options), "commits/s");
         }
       }
     }
@@ -231,58 +219,13 @@ int run(const Options &options) {
   for (unsigned round = 0; round < std::min(options.rounds, 3U); ++round) {
     for (const char *name : {"khonsu", "rocksdb"}) {
       const auto is = [name](const std::unique_ptr<Engine> &engine) { return engine->name() == name; };
-      recoveries[name].push_back(recover(**std::find_if(engines.begin(), engines.end(), is), options));
+      const Recovery recovery = recover(**std::find_if(engines.begin(), engines.end(), is), options);
+      samples.add("recovery: files", 1, name, recovery.megabytes, "MB");
+      samples.add("recovery: reading the files", 1, name, recovery.read_seconds, "s");
+      samples.add("recovery: opening", 1, name, recovery.open_seconds, "s");
     }
   }
-
-  std::ostringstream out;
-  out << "\n## Durable commits per second\n\nOne put of a value of " << kValueBytes << " bytes a commit, random keys of "
-      << kKeys << ", a new store for each run of " << options.seconds << " s, all on one disk. Medians of "
-      << options.rounds << " interleaved rounds, in\nbrackets the least and the greatest; ratios are medians of the "
-      << "ratios within a round.\n\n";
-  for (const auto &engine : engines) {
-    out << "- " << engine->version() << ":";
-    for (const Level level : kLevels) {
-      if (!engine->setting(level).empty()) {
-        out << " " << kLevelNames[static_cast<int>(level)] << " = " << engine->setting(level) << ";";
-      }
-    }
-    out << "\n";
-  }
-  out << "\n| durability | threads | khonsu | rocksdb | lmdb | sqlite | khonsu / rocksdb | / lmdb | / sqlite |\n"
-      << "|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
-  for (const Level level : kLevels) {
-    for (const unsigned threads : kThreads) {
-      auto &row = rates[{static_cast<int>(level), threads}];
-      out << "| " << kLevelNames[static_cast<int>(level)] << " | " << threads << " |";
-      for (const auto &engine : engines) {
-        out << " " << (row.count(engine->name()) != 0 ? cell(row[engine->name()]) : "-") << " |";
-      }
-      for (const char *peer : {"rocksdb", "lmdb", "sqlite"}) {
-        out << " " << (row.count(peer) != 0 ? ratio(row["khonsu"], row[peer]) : "-") << " |";
-      }
-      out << "\n";
-    }
-  }
-  out << "\n## Opening after a crash\n\n" << options.recovered_megabytes << " MB of values of " << kValueBytes
-      << " bytes, files in the page cache. Medians of " << recoveries["khonsu"].size()
-      << ".\n\n| | files, MB | reading them once, s | opening, s | opening / reading |\n|---|---:|---:|---:|---:|\n";
-  for (const auto &[name, samples] : recoveries) {
-    const auto of = [&samples = samples](double Recovery::*field) {
-      std::vector<double> values;
-      for (const Recovery &recovery : samples) values.push_back(recovery.*field);
-      return values;
-    };
-    out << "| " << name << " | " << number(median(of(&Recovery::megabytes))) << " | "
-        << number(median(of(&Recovery::read_seconds)), "%.2f") << " | "
-        << number(median(of(&Recovery::open_seconds)), "%.2f") << " | "
-        << ratio(of(&Recovery::open_seconds), of(&Recovery::read_seconds)) << " |\n";
-  }
-  std::ofstream file(options.out, std::ios::trunc);
-  file << out.str();
-  file.close();
-  require(static_cast<bool>(file), options.out + " cannot be written");
-  std::fputs(out.str().c_str(), stdout);
+  require(samples.write(options.out), options.out + " cannot be written");
   std::filesystem::remove_all(options.disk);
   return 0;
 }

@@ -2,7 +2,7 @@
 // without a budget and with one, each time by a process of its own; then values are read. Files are in the page cache.
 // Beside each time stands that of the processors, which other work on the machine disturbs less.
 #include <fcntl.h>
-#include <khonsu.h>
+#include <khonsu.hpp>  // the structs of the Arrow C Data Interface
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,10 +12,9 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
-#include <sstream>
 #include <vector>
 
-#include "../arrow_row.hpp"
+#include "../samples.hpp"
 #include "engine.hpp"
 
 namespace durable {
@@ -218,11 +217,6 @@ Result measured_in_child(const std::string &directory, std::uint64_t keys, std::
   return result;
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 int run(const std::string &out, const std::string &disk, std::uint64_t megabytes, unsigned rounds) {
   const std::uint64_t keys = megabytes * 1'048'576 / kValueBytes;
   const std::uint64_t budgets[] = {0, megabytes * 1'048'576 / 16};
@@ -230,58 +224,30 @@ int run(const std::string &out, const std::string &disk, std::uint64_t megabytes
   std::filesystem::create_directories(disk);
   const std::string directory = disk + "/db";
   in_child([&] { fill(directory, keys); });
-  std::vector<Time> reads;
-  std::vector<Result> results[2];
+  bench::Samples samples;
+  samples.note("command", "khonsu_memory_budget_bench");
+  samples.note("values", std::to_string(keys) + " values of " + std::to_string(kValueBytes) + " bytes, " +
+                             std::to_string(megabytes) + " MiB");
   for (unsigned round = 0; round < rounds; ++round) {
+    const auto add = [&samples](const std::string &what, Time time, double unit, const char *name) {
+      samples.add("memory budget: " + what, 1, "khonsu", time.wall * unit, name);
+      samples.add("memory budget: " + what + ", processor time", 1, "khonsu", time.processors * unit, name);
+    };
     read_files(directory);
-    reads.push_back(read_files(directory));
-    for (unsigned i = 0; i < 2; ++i) results[i].push_back(measured_in_child(directory, keys, budgets[i]));
+    add("reading the files once", read_files(directory), 1, "s");
+    for (const std::uint64_t budget : budgets) {
+      const Result result = measured_in_child(directory, keys, budget);
+      const std::string with = budget == 0 ? ", no budget" : ", a sixteenth of the values";
+      add("opening" + with, result.open, 1, "s");
+      add("scan of all as a stream" + with, result.scan, 1, "s");
+      add("checkpoint" + with, result.checkpoint, 1, "s");
+      add("get of a random key" + with, result.gets, 1e9 / kReads, "ns");
+      add("get of the same keys again" + with, result.gets_again, 1e9 / kReads, "ns");
+      samples.add("memory budget: memory after opening" + with, 1, "khonsu", result.opened_megabytes, "MB");
+      samples.add("memory budget: memory in the end" + with, 1, "khonsu", result.end_megabytes, "MB");
+    }
   }
-  std::ostringstream text;
-  text << std::fixed;
-  const auto time = [&](const std::vector<Time> &times, double unit) {
-    std::vector<double> wall, processors;
-    for (const Time &time : times) {
-      wall.push_back(time.wall * unit);
-      processors.push_back(time.processors * unit);
-    }
-    text << median(wall) << " (" << median(processors) << ")";
-  };
-  const auto times = [&](const char *name, Time Result::*field, double unit) {
-    text << "| " << name;
-    for (const auto &column : results) {
-      std::vector<Time> values;
-      for (const Result &result : column) values.push_back(result.*field);
-      text << " | ";
-      time(values, unit);
-    }
-    text << " |\n";
-  };
-  const auto megabytes_of = [&](const char *name, double Result::*field) {
-    text << "| " << name;
-    for (const auto &column : results) {
-      std::vector<double> values;
-      for (const Result &result : column) values.push_back(result.*field);
-      text << " | " << median(values);
-    }
-    text << " |\n";
-  };
-  text.precision(2);
-  text << "\n## Memory budget\n\n" << keys << " values of " << kValueBytes << " bytes (" << megabytes
-       << " MiB) in a checkpoint, files in the page cache; a process each, medians of " << rounds
-       << ", in brackets\nprocessor time. Reading the files once takes ";
-  time(reads, 1);
-  text << " s.\n\n| | no budget | " << budgets[1] / 1'048'576 << " MiB |\n|---|---:|---:|\n";
-  times("opening, s", &Result::open, 1);
-  times("scan of all as a stream, s", &Result::scan, 1);
-  times("checkpoint, s", &Result::checkpoint, 1);
-  text.precision(0);
-  times("get of a random key, the first time, ns", &Result::gets, 1e9 / kReads);
-  times("get of the same keys again, ns", &Result::gets_again, 1e9 / kReads);
-  megabytes_of("memory of the process after opening, MB", &Result::opened_megabytes);
-  megabytes_of("the same in the end, MB", &Result::end_megabytes);
-  std::ofstream(out, std::ios::trunc) << text.str();
-  std::fputs(text.str().c_str(), stdout);
+  require(samples.write(out), out + " cannot be written");
   std::filesystem::remove_all(disk);
   return 0;
 }
@@ -291,5 +257,5 @@ int run(const std::string &out, const std::string &disk, std::uint64_t megabytes
 
 int main(int argc, char **argv) {
   const bool quick = argc > 1 && std::strcmp(argv[1], "--quick") == 0;
-  return durable::run("target/bench/memory_budget.md", "target/bench/disk", quick ? 64 : 1024, quick ? 1 : 3);
+  return durable::run("target/bench/memory_budget.json", "target/bench/disk", quick ? 64 : 1024, quick ? 1 : 3);
 }

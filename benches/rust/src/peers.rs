@@ -1,0 +1,9 @@
+//! One file a peer.
+
+pub mod khonsu;
+pub mod papaya;
+pub mod redb;
+pub mod skip_list;
+pub mod skipdb;
+pub mod stm;
+pub mod surrealmx;
