@@ -1,6 +1,7 @@
 // khonsu_durable_bench: durable commits per second, and the time to open after a crash, khonsu and its peers side by
 // side on the same disk, by turns. On a shared machine only ratios hold.
 #include <fcntl.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,7 +31,7 @@ struct Options {
   std::string disk = "target/bench/disk";
   unsigned rounds = 5;
   double seconds = 1;
-  std::uint64_t recovered_megabytes = 512;
+  std::uint64_t recovered_megabytes = 1024;
 };
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -105,34 +106,51 @@ struct Recovery {
   double megabytes;
 };
 
-/// Fills a store in a child that ends without closing it, and opens it. The files are in the page cache then, for the
+/// Takes the files of a directory out of the page cache.
+void forget(const std::string &directory) {
+  for (const auto &entry : std::filesystem::recursive_directory_iterator(directory)) {
+    if (!entry.is_regular_file()) continue;
+    const int file = ::open(entry.path().c_str(), O_RDONLY);
+    require(file >= 0 && fdatasync(file) == 0 && posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0,
+            "a file cannot be taken out of the page cache");
+    ::close(file);
+  }
+}
+
+/// What the program does as the child of `recover`: fills a store and ends without closing it.
+int fill(const Engine &engine, const std::string &directory, std::uint64_t keys) {
+  const std::unique_ptr<Store> store = engine.open(directory, Level::kBuffered);
+  constexpr std::uint64_t kTogether = 100;
+  for (std::uint64_t first = 0; first < keys; first += kTogether) {
+    store->fill(first, std::min(kTogether, keys - first), make_value(first).data());
+  }
+  store->sync();
+  _exit(0);
+}
+
+/// Fills a store in a process that does not close it, and opens it. The files are on the disk alone then, for the
 /// opening as for the reading that it is compared with.
 Recovery recover(const Engine &engine, const Options &options) {
   const std::string directory = fresh(options.disk + "/" + engine.name());
   const std::uint64_t keys = options.recovered_megabytes * 1'000'000 / kValueBytes;
-  std::fflush(nullptr);
-  const pid_t child = fork();
-  require(child >= 0, "fork");
-  if (child == 0) {
-    const std::unique_ptr<Store> store = engine.open(directory, Level::kBuffered);
-    constexpr std::uint64_t kTogether = 100;
-    for (std::uint64_t first = 0; first < keys; first += kTogether) {
-      store->fill(first, std::min(kTogether, keys - first), make_value(first).data());
-    }
-    store->sync();
-    _exit(0);
-  }
+  std::string keys_text = std::to_string(keys), name = engine.name(), path = directory;
+  char program[] = "/proc/self/exe", verb[] = "--fill";
+  char *arguments[] = {program, verb, name.data(), path.data(), keys_text.data(), nullptr};
+  // A program of its own, no fork: threads of the engines that this process has used would be missing in it.
+  pid_t child = 0;
+  require(posix_spawn(&child, program, nullptr, nullptr, arguments, environ) == 0, "posix_spawn");
   int status = 0;
   waitpid(child, &status, 0);
   require(status == 0, engine.name() + ": the store could not be filled");
   Recovery recovery{};
-  read_time(directory, &recovery.megabytes);
+  forget(directory);
   recovery.read_seconds = read_time(directory, &recovery.megabytes);
+  forget(directory);
   const auto start = Clock::now();
   {
     const std::unique_ptr<Store> store = engine.open(directory, Level::kBuffered);
-    require(store->has(Key(keys - 1)) && store->has(Key(0)) && !store->has(Key(keys)), engine.name() + ": lost keys");
     recovery.open_seconds = since(start);
+    require(store->has(Key(keys - 1)) && store->has(Key(0)) && !store->has(Key(keys)), engine.name() + ": lost keys");
   }
   std::filesystem::remove_all(directory);
   return recovery;
@@ -145,7 +163,7 @@ Recovery recover(const Engine &engine, const Options &options) {
       "  --disk DIR     where the stores are; on the disk to be measured (target/bench/disk)\n"
       "  --rounds N     rounds, of which the medians are reported (5)\n"
       "  --seconds S    measured time of each run (1)\n"
-      "  --megabytes N  values that are opened again (512)\n"
+      "  --megabytes N  values that are opened again (1024)\n"
       "  --quick        2 rounds of 0.3 s, 128 megabytes\n",
       stderr);
   std::exit(2);
@@ -180,12 +198,24 @@ Options parse(int argc, char **argv) {
   return options;
 }
 
-int run(const Options &options) {
+std::vector<std::unique_ptr<Engine>> make_engines() {
   std::vector<std::unique_ptr<Engine>> engines;
   engines.push_back(make_khonsu());
   engines.push_back(make_rocksdb());
   engines.push_back(make_lmdb());
   engines.push_back(make_sqlite());
+  return engines;
+}
+
+const Engine &engine_of(const std::vector<std::unique_ptr<Engine>> &engines, const std::string &name) {
+  for (const auto &engine : engines) {
+    if (engine->name() == name) return *engine;
+  }
+  fail("no engine is called " + name);
+}
+
+int run(const Options &options) {
+  const std::vector<std::unique_ptr<Engine>> engines = make_engines();
 
   bench::Samples samples;
   std::ostringstream command;
@@ -218,8 +248,7 @@ int run(const Options &options) {
   }
   for (unsigned round = 0; round < std::min(options.rounds, 3U); ++round) {
     for (const char *name : {"khonsu", "rocksdb"}) {
-      const auto is = [name](const std::unique_ptr<Engine> &engine) { return engine->name() == name; };
-      const Recovery recovery = recover(**std::find_if(engines.begin(), engines.end(), is), options);
+      const Recovery recovery = recover(engine_of(engines, name), options);
       samples.add("recovery: files", 1, name, recovery.megabytes, "MB");
       samples.add("recovery: reading the files", 1, name, recovery.read_seconds, "s");
       samples.add("recovery: opening", 1, name, recovery.open_seconds, "s");
@@ -233,4 +262,10 @@ int run(const Options &options) {
 }  // namespace
 }  // namespace durable
 
-int main(int argc, char **argv) { return durable::run(durable::parse(argc, argv)); }
+int main(int argc, char **argv) {
+  if (argc == 5 && std::string(argv[1]) == "--fill") {
+    const auto engines = durable::make_engines();
+    return durable::fill(durable::engine_of(engines, argv[2]), argv[3], std::stoull(argv[4]));
+  }
+  return durable::run(durable::parse(argc, argv));
+}

@@ -279,7 +279,7 @@ def durable(samples):
         ("reading them once, s", "recovery: reading the files", 1),
         ("opening, s", "recovery: opening", 1),
     ]
-    return text + section("Opening after a crash, files in the page cache", peer_table(samples, columns))
+    return text + section("Opening after a crash, nothing in the page cache", peer_table(samples, columns))
 
 
 def memory_budget(samples):
