@@ -1,0 +1,176 @@
+// khonsu_lever: one workload on one thread, for comparing two builds of the library and for counting instructions.
+// tools/compare runs it: the library is whichever LD_LIBRARY_PATH names.
+#include <khonsu.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <random>
+
+#include "arrow_row.hpp"
+#include "bench.hpp"
+
+namespace {
+
+using namespace bench;
+
+constexpr std::uint64_t kKeys = 100'000;
+constexpr std::size_t kRing = std::size_t{1} << 16;
+
+void check(khonsu_status status) {
+  if (status != KHONSU_STATUS_OK) fail(khonsu_status_name(status));
+}
+
+struct Lever {
+  khonsu_db *db = nullptr;
+  khonsu_schema *schema = nullptr;
+  khonsu_txn_options *read_only = nullptr;
+  khonsu_txn *txn = nullptr;
+  std::vector<Key> zipf;
+  std::size_t position = 0;
+  double sink = 0;
+  std::int64_t next = 0;
+
+  Lever() {
+    ArrowSchema arrow = make_schema();
+    check(khonsu_db_open(nullptr, &db, nullptr));
+    check(khonsu_schema_import(&arrow, &schema, nullptr));
+    read_only = khonsu_txn_options_new();
+    check(khonsu_txn_options_set_read_only(read_only, 1, nullptr));
+    for (std::uint64_t id = 0; id < kKeys; id += 1000) {
+      begin(nullptr);
+      for (std::uint64_t key = id; key < id + 1000; ++key) put(make_key(key), make_row(static_cast<std::int64_t>(key), 0));
+      commit();
+    }
+    std::vector<double> cumulated(kKeys);
+    std::vector<std::uint64_t> scattered(kKeys);
+    double sum = 0;
+    for (std::uint64_t rank = 0; rank < kKeys; ++rank) {
+      cumulated[rank] = sum += 1.0 / std::pow(static_cast<double>(rank + 1), 0.99);
+      scattered[rank] = rank;
+    }
+    std::mt19937_64 random(1);
+    std::shuffle(scattered.begin(), scattered.end(), random);
+    for (std::size_t i = 0; i < kRing; ++i) {
+      const double point = std::uniform_real_distribution<double>(0, sum)(random);
+      const auto rank = std::upper_bound(cumulated.begin(), cumulated.end(), point) - cumulated.begin();
+      zipf.push_back(make_key(std::min<std::uint64_t>(scattered[std::min<std::size_t>(rank, kKeys - 1)], kKeys - kScanKeys)));
+    }
+  }
+
+  const Key *take(std::size_t count) {
+    if (position + count > kRing) position = 0;
+    position += count;
+    return &zipf[position - count];
+  }
+
+  void begin(const khonsu_txn_options *options) { check(khonsu_db_begin(db, options, &txn, nullptr)); }
+  void commit() {
+    check(khonsu_txn_commit(txn, nullptr));
+    khonsu_txn_free(txn);
+  }
+  Row get(const Key &key) {
+    ArrowArray batch;
+    check(khonsu_txn_get_with_schema(txn, key.bytes, kKeyBytes, schema, &batch, nullptr));
+    const Row row = read_batch(batch);
+    batch.release(&batch);
+    return row;
+  }
+  void put(const Key &key, const Row &row) {
+    ArrowArray batch = make_batch(row);
+    check(khonsu_txn_put_with_schema(txn, key.bytes, kKeyBytes, &batch, schema, nullptr));
+  }
+  void increment(const Key &key) {
+    const Row row = get(key);
+    put(key, make_row(row.id, row.counter + 1));
+  }
+
+  /// One transaction, or the calls that are measured in one.
+  void run(const std::string &work) {
+    if (work == "EMPTY-RO" || work == "EMPTY") {
+      begin(work == "EMPTY" ? nullptr : read_only);
+      commit();
+    } else if (work == "GET" || work == "GET-TRACKED") {
+      begin(work == "GET" ? read_only : nullptr);
+      for (std::uint64_t id = 0; id < 100; ++id) sink += get(zipf[id]).sum();
+      commit();
+    } else if (work == "PUT") {
+      begin(nullptr);
+      for (std::uint64_t id = 0; id < 100; ++id) put(zipf[id], make_row(1, 2));
+      khonsu_txn_free(txn);
+    } else if (work == "R10") {
+      const Key *keys = take(kOperations);
+      begin(read_only);
+      for (std::size_t i = 0; i < kOperations; ++i) sink += get(keys[i]).sum();
+      commit();
+    } else if (work == "SCAN") {
+      const Key *key = take(1);
+      begin(read_only);
+      ArrowArrayStream stream;
+      check(khonsu_txn_scan_stream(txn, key->bytes, kKeyBytes, nullptr, 0, KHONSU_DIRECTION_FORWARD, kScanKeys, &stream,
+                                   nullptr));
+      ArrowArray batch;
+      if (stream.get_next(&stream, &batch) != 0 || batch.length != static_cast<std::int64_t>(kScanKeys)) fail("a scan");
+      const auto *counters = static_cast<const std::int64_t *>(batch.children[2]->buffers[1]);
+      for (std::int64_t row = 0; row < batch.length; ++row) sink += static_cast<double>(counters[row]);
+      batch.release(&batch);
+      stream.release(&stream);
+      commit();
+    } else if (work == "W1") {
+      begin(nullptr);
+      put(*take(1), make_row(++next, 0));
+      commit();
+    } else if (work == "RMW1" || work == "RMW10") {
+      const std::size_t count = work == "RMW1" ? 1 : kOperations;
+      const Key *keys = take(count);
+      begin(nullptr);
+      for (std::size_t i = 0; i < count; ++i) increment(keys[i]);
+      commit();
+    } else if (work == "A" || work == "B") {
+      const Key *keys = take(kOperations);
+      begin(nullptr);
+      for (std::size_t i = 0; i < kOperations; ++i) {
+        const bool write = work == "A" ? i % 2 == 0 : keys[0].bytes[kKeyBytes - 1] % 2 == 0 && i == 0;
+        if (write) {
+          put(keys[i], make_row(++next, 0));
+        } else {
+          sink += get(keys[i]).sum();
+        }
+      }
+      commit();
+    } else {
+      fail("unknown workload " + work);
+    }
+  }
+};
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  if (argc != 3) fail("usage: khonsu_lever WORKLOAD SECONDS | khonsu_lever WORKLOAD =TRANSACTIONS");
+  Lever lever;
+  const std::string work = argv[1];
+  const std::string amount = argv[2];
+  if (amount[0] == '=') {
+    for (std::uint64_t left = std::stoull(amount.substr(1)); left > 0; --left) lever.run(work);
+  } else {
+    const double seconds = std::stod(amount);
+    const auto run_for = [&](double limit) {
+      const auto start = std::chrono::steady_clock::now();
+      std::uint64_t count = 0;
+      double elapsed = 0;
+      do {
+        for (int turn = 0; turn < 64; ++turn) lever.run(work);
+        count += 64;
+        elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      } while (elapsed < limit);
+      return elapsed / static_cast<double>(count) * 1e9;
+    };
+    run_for(seconds / 4);
+    std::printf("%.1f\n", run_for(seconds));
+  }
+  khonsu_txn_options_free(lever.read_only);
+  khonsu_schema_free(lever.schema);
+  khonsu_db_free(lever.db);
+  return lever.sink == 0.5 ? 1 : 0;
+}
