@@ -19,7 +19,7 @@ use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::database::{Database, DatabasePool};
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
-use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, State};
+use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, RecordRef, State};
 use super::options::Durability;
 use super::sync::{self, spin_loop};
 use super::value::{Chunk, Value};
@@ -29,6 +29,8 @@ use super::working_set::Operation;
 pub(crate) struct PlannedWrite<'a, C> {
     pub key: &'a [u8],
     pub hash: u64,
+    /// Its record, where the transaction has found it.
+    pub record: Option<&'a RecordRef<C>>,
     pub operation: &'a Operation<C>,
     /// Versions later than this one conflict.
     pub basis: u64,
@@ -96,7 +98,9 @@ impl<'g, C: Chunk> Committer<'g, C> {
         let mut targets: Vec<_> = writes
             .iter()
             .map(|write| {
-                let record = self.database().buffer.record(write.hash, write.key, self.guard);
+                let buffer = &self.database().buffer;
+                let known = write.record.and_then(|known| buffer.known_record(known, self.guard));
+                let record = known.unwrap_or_else(|| buffer.record(write.hash, write.key, self.guard));
                 Target { write, record, installed: Installed::AsStaged }
             })
             .collect();

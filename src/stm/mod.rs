@@ -3,6 +3,7 @@
 #[macro_use]
 mod fail_point;
 
+mod bound_key;
 mod clock;
 mod commit;
 mod commit_log;
@@ -29,6 +30,7 @@ mod txn_buffer;
 mod value;
 mod working_set;
 
+pub use bound_key::BoundKey;
 pub use commit_log::{AppendError, Change, CommitLog, LoggedCommit, Mutation, Prepared};
 pub use conflict::{Conflict, ConflictKind, ConflictResolution};
 pub use cursor::Cursor;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use super::bound_key::BoundKey;
 use super::conflict::ConflictKind;
 use super::database::{Database, DatabasePool, Keeper};
 use super::dependency_tracker::DependencyTracker;
@@ -111,6 +112,14 @@ impl<C: Chunk> TransactionManager<C> {
     /// Begins a transaction.
     pub fn begin(&self, options: &TransactionOptions) -> Transaction<C> {
         Transaction::begin(&self.pool, &self.keeper, options, None)
+    }
+
+    /// Binds a key: its calls spare looking it up each time. The key need not exist.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a key out of bounds.
+    pub fn bind(&self, key: &[u8]) -> Result<BoundKey<C>, Error> {
+        BoundKey::new(&self.pool, key)
     }
 
     /// Begins the attempts of a transaction that is to be rerun on conflicts.

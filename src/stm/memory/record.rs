@@ -69,6 +69,30 @@ impl<C> RecordRef<C> {
     }
 }
 
+impl<C> RecordRef<C> {
+    /// The record for as long as a guard, unless it is sealed.
+    pub fn live<'g>(&self, _guard: &'g Guard) -> Option<&'g Record<C>> {
+        // SAFETY: invariant 2: unsealed it is in the hash index still, which gives its count back later than the guard
+        // ends.
+        (!self.is_sealed()).then(|| unsafe { self.0.as_ref() })
+    }
+}
+
+/// Gives a count of a record back when no pin that is there now can need it any more.
+///
+/// # Safety
+/// The count is the caller's to give, and whatever led to the record by this count does not any more.
+pub(super) unsafe fn give_back<C>(record: &Record<C>, guard: &Guard) {
+    let record = ptr::from_ref(record).expose_provenance();
+    // SAFETY: the closure owns nothing but the count. Records may be dropped on any thread: versions and values are
+    // `Send`.
+    unsafe {
+        guard.defer_unchecked(move || {
+            drop(RecordRef::from_raw(ptr::with_exposed_provenance::<Record<C>>(record)));
+        });
+    }
+}
+
 impl<C> Deref for RecordRef<C> {
     type Target = Record<C>;
 
