@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <random>
 
 #include "arrow_row.hpp"
@@ -27,6 +28,8 @@ struct Lever {
   khonsu_txn_options *read_only = nullptr;
   khonsu_txn *txn = nullptr;
   std::vector<Key> zipf;
+  std::vector<khonsu_key *> bound;  // of each of those
+  std::vector<khonsu_key *> bound_handles;
   std::size_t position = 0;
   double sink = 0;
   std::int64_t next = 0;
@@ -80,6 +83,31 @@ struct Lever {
     ArrowArray batch = make_batch(row);
     check(khonsu_txn_put_with_schema(txn, key.bytes, kKeyBytes, &batch, schema, nullptr));
   }
+  const khonsu_key *const *take_bound(std::size_t count) {
+    if (bound.empty()) bind_all();
+    take(count);
+    return &bound[position - count];
+  }
+  Row get_bound(const khonsu_key *key) {
+    ArrowArray batch;
+    check(khonsu_txn_get_bound(txn, key, schema, &batch, nullptr, nullptr));
+    const Row row = read_batch(batch);
+    batch.release(&batch);
+    return row;
+  }
+  void put_bound(const khonsu_key *key, const Row &row) {
+    ArrowArray batch = make_batch(row);
+    check(khonsu_txn_put_bound(txn, key, &batch, schema, nullptr));
+  }
+  void bind_all() {
+    std::map<std::string_view, khonsu_key *> known;
+    for (const Key &key : zipf) {
+      khonsu_key *&handle = known[key.view()];
+      if (handle == nullptr) check(khonsu_key_bind(db, key.bytes, kKeyBytes, &handle, nullptr));
+      bound.push_back(handle);
+    }
+    for (const auto &[name, handle] : known) bound_handles.push_back(handle);
+  }
   void increment(const Key &key) {
     const Row row = get(key);
     put(key, make_row(row.id, row.counter + 1));
@@ -102,6 +130,46 @@ struct Lever {
       const Key *keys = take(kOperations);
       begin(read_only);
       for (std::size_t i = 0; i < kOperations; ++i) sink += get(keys[i]).sum();
+      commit();
+    } else if (work == "R10-MANY" || work == "R10-MANY-BOUND") {
+      ArrowArray batches[kOperations];
+      if (work == "R10-MANY") {
+        const Key *keys = take(kOperations);
+        const void *names[kOperations];
+        std::size_t sizes[kOperations];
+        for (std::size_t i = 0; i < kOperations; ++i) {
+          names[i] = keys[i].bytes;
+          sizes[i] = kKeyBytes;
+        }
+        begin(read_only);
+        check(khonsu_txn_get_many(txn, names, sizes, kOperations, schema, batches, nullptr, nullptr));
+      } else {
+        begin(read_only);
+        check(khonsu_txn_get_many_bound(txn, take_bound(kOperations), kOperations, schema, batches, nullptr, nullptr));
+      }
+      for (ArrowArray &batch : batches) {
+        sink += read_batch(batch).sum();
+        batch.release(&batch);
+      }
+      commit();
+    } else if (work == "R10-BOUND") {
+      const khonsu_key *const *keys = take_bound(kOperations);
+      begin(read_only);
+      for (std::size_t i = 0; i < kOperations; ++i) sink += get_bound(keys[i]).sum();
+      commit();
+    } else if (work == "W1-BOUND") {
+      const khonsu_key *const *keys = take_bound(1);
+      begin(nullptr);
+      put_bound(keys[0], make_row(++next, 0));
+      commit();
+    } else if (work == "RMW1-BOUND" || work == "RMW10-BOUND") {
+      const std::size_t count = work == "RMW1-BOUND" ? 1 : kOperations;
+      const khonsu_key *const *keys = take_bound(count);
+      begin(nullptr);
+      for (std::size_t i = 0; i < count; ++i) {
+        const Row row = get_bound(keys[i]);
+        put_bound(keys[i], make_row(row.id, row.counter + 1));
+      }
       commit();
     } else if (work == "SCAN") {
       const Key *key = take(1);
@@ -169,6 +237,7 @@ int main(int argc, char **argv) {
     run_for(seconds / 4);
     std::printf("%.1f\n", run_for(seconds));
   }
+  for (khonsu_key *handle : lever.bound_handles) khonsu_key_free(handle);
   khonsu_txn_options_free(lever.read_only);
   khonsu_schema_free(lever.schema);
   khonsu_db_free(lever.db);

@@ -31,6 +31,7 @@ mod value;
 mod working_set;
 
 pub use bound_key::BoundKey;
+pub(crate) use bound_key::KeyName;
 pub use commit_log::{AppendError, Change, CommitLog, LoggedCommit, Mutation, Prepared};
 pub use conflict::{Conflict, ConflictKind, ConflictResolution};
 pub use cursor::Cursor;
