@@ -68,6 +68,10 @@ mod points {
         BeforeSlotReleased,
         /// A free slot is claimed for a moment, to free what it has retired.
         SlotVisited,
+        /// The last handle has gone, and a free slot is claimed to give up its count of the database.
+        SlotClosing,
+        /// A slot is free for good, and its count of the database was not given back.
+        SlotClosed,
 
         // ---- read ----
         /// A read at read committed keeps everything above its floor and has not taken its snapshot.

@@ -23,7 +23,13 @@ pub struct TransactionManager<C: Chunk> {
 
 impl<C: Chunk> Clone for TransactionManager<C> {
     fn clone(&self) -> Self {
-        TransactionManager { pool: Arc::clone(&self.pool), keeper: self.keeper.clone() }
+        TransactionManager::over(Arc::clone(&self.pool), self.keeper.clone())
+    }
+}
+
+impl<C: Chunk> Drop for TransactionManager<C> {
+    fn drop(&mut self) {
+        self.pool.handle_dropped();
     }
 }
 
@@ -84,6 +90,7 @@ impl<C: Chunk> TransactionManager<C> {
     }
 
     pub(super) fn over(pool: Arc<DatabasePool<C>>, keeper: Keeper<C>) -> Self {
+        pool.handle_made();
         TransactionManager { pool, keeper }
     }
 

@@ -432,7 +432,13 @@ impl Bank {
 
     fn many_slots(&self, level: IsolationLevel) -> Result<(), Error> {
         let mut open: Vec<Transaction<Counted>> = (0..20).map(|_| self.database.begin(&at(level))).collect();
-        open.iter_mut().try_for_each(|transaction| transaction.exists(PAIR[0]).map(|_| ()))
+        open.iter_mut().try_for_each(|transaction| transaction.exists(PAIR[0]).map(|_| ()))?;
+        // A database of its own, whose last handle goes while some of its slots are in use.
+        let other = TransactionManager::new(Options::default());
+        let mut last = other.begin(&at(level));
+        last.put(b"other", self.maker.chunk(1))?;
+        drop((other.begin(&at(level)), other));
+        last.commit().map(|_| ())
     }
 
     fn many_keys(&self, level: IsolationLevel) -> Result<(), Error> {
