@@ -12,6 +12,7 @@ mod cursor;
 mod database;
 mod dependency_tracker;
 mod error;
+mod few;
 mod group_commit;
 mod key;
 mod memory;

@@ -11,6 +11,7 @@ use super::cursor::{Cursor, batch_for};
 use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
+use super::few::Few;
 use super::key::{KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
 use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
@@ -673,8 +674,7 @@ impl Settings {
             }]));
         }
         fail_point!(ReservationsChecked);
-        let mut writes = Vec::with_capacity(set.writes);
-        writes.extend(written().map(|(entry, write)| {
+        let writes = Few::with_capacity(set.writes).extend(written().map(|(entry, write)| {
             let read_at = entry.read_at;
             PlannedWrite {
                 key: entry.key.as_slice(),
@@ -712,6 +712,9 @@ impl Settings {
 
 /// What must be certified: what was read and is not written. The rest is compared when it is installed.
 fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
+    if set.writes == set.entries.len() && set.ranges.is_empty() {
+        return None;
+    }
     let only_read = set.entries.iter().filter(|entry| entry.read_at.is_some() && entry.write.is_none());
     let mut reads = Vec::with_capacity(only_read.count());
     for entry in &mut set.entries {

@@ -105,6 +105,10 @@ impl<C> WorkingSet<C> {
 
     /// Forgets everything. Very large buffers are given back.
     pub fn clear(&mut self) {
+        // Much of what is run reads without a trace.
+        if self.entries.is_empty() && self.ranges.is_empty() && self.next_savepoint == 1 {
+            return;
+        }
         self.entries.clear();
         self.entries.shrink_to(1024);
         self.table.clear();
