@@ -2,7 +2,8 @@
 # make demo       install into target/prefix and run examples/flights against it, and examples/logbook, which is killed
 # make test       everything that must hold; STEPS="..." runs some of the steps, tools/test --list names them
 # make bench      khonsu beside its peers, and how often it aborts: target/bench/report.md; QUICK=1 for a short run
-# make soak       random histories against the isolation levels, and processes that are killed; SEED=... for the latter
+# make soak       random histories against the isolation levels, and processes that are killed, also those of distributed
+#                 transactions with PostgreSQL; SEED=... for the latter
 # make schedules  schedules of whole transactions under shuttle; SEED=... repeats a failure
 # make freeze     threads stopped at random steps, in Rust and in C++
 # make fuzz       the fuzzers of the C API; TARGET=... for one of them, see fuzz/README.md
@@ -55,10 +56,13 @@ test:
 	tools/test $(STEPS)
 
 soak: local-install
+	tools/setup soak
 	KHONSU_BUDGET=$(BUDGET) cargo test --locked --profile soak --test histories soak -- --ignored --exact --nocapture
 	cmake -S cpp_tests -B target/tests/soak -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH=$(LOCAL_PREFIX)
-	cmake --build target/tests/soak --target cpp_crash_test
+	cmake --build target/tests/soak --target cpp_crash_test --target cpp_prepared_crash_test --target xa_crash_test
 	cd target/tests/soak && ./cpp_crash_test 1000000000 $(SECONDS) $(or $(SEED),$(shell date +%s))
+	cd target/tests/soak && ./cpp_prepared_crash_test 1000000000 $(SECONDS) $(or $(SEED),$(shell date +%s))
+	cd target/tests/soak && ./xa_crash_test . 1000000000 $(SECONDS) $(or $(SEED),$(shell date +%s))
 
 schedules:
 	tools/setup build
@@ -86,8 +90,9 @@ bench: local-install
 	cmake --build target/bench/build
 	target/bench/build/khonsu_bench $(BENCH_ARGUMENTS)
 	target/bench/build/khonsu_durable_bench $(BENCH_ARGUMENTS)
+	target/bench/build/khonsu_memory_budget_bench $(BENCH_ARGUMENTS)
 	cargo bench --profile dev --bench aborts -- $(BENCH_ARGUMENTS) --out $(CURDIR)/target/bench/aborts.md
-	cat target/bench/durable.md target/bench/aborts.md >>target/bench/report.md
+	cat target/bench/durable.md target/bench/memory_budget.md target/bench/aborts.md >>target/bench/report.md
 
 format:
 	cargo fmt

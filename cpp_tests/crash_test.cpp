@@ -152,6 +152,7 @@ struct Round {
   std::uint32_t killed_recoveries = 0;
   bool check_closes = false;
   std::uint64_t seed = 0;
+  std::uint64_t memory_budget = 0;
 
   Round(std::uint64_t test_seed, std::uint32_t parameters, std::uint32_t number_in_test) : number(number_in_test) {
     std::seed_seq sequence{test_seed, test_seed >> 32, static_cast<std::uint64_t>(parameters)};
@@ -182,6 +183,7 @@ struct Round {
     killed_recoveries = random() % 16 == 0 ? 20 : static_cast<std::uint32_t>(random() % 3);
     check_closes = random() % 2 == 0;
     seed = random();
+    memory_budget = std::array<std::uint64_t, 4>{0, 0, 1, 20000}[random() % 4];
   }
 
   [[nodiscard]] std::string to_string() const {
@@ -193,7 +195,7 @@ struct Round {
            name + ", " + std::to_string(big_in_thousand) + " big values in 1000, checkpoints each " +
            std::to_string(checkpoints.count()) + " us, syncs each " + std::to_string(syncs.count()) + " us, " +
            kFaultNames[faults] + ", " + kEndNames[end] + " after " + std::to_string(duration.count()) + " us, " +
-           std::to_string(killed_recoveries) + " killed recoveries";
+           std::to_string(killed_recoveries) + " killed recoveries, memory budget " + std::to_string(memory_budget);
   }
 };
 
@@ -205,7 +207,7 @@ class Writer {
       : round_(round), keys_(keys), journal_(journal) {
     fault_shim_watch(folder.c_str());
     journal_.phase = Phase::opening;
-    auto opened = storage::open(folder, round_.durability.value_or(Durability::synced));
+    auto opened = storage::open(folder, round_.durability.value_or(Durability::synced), round_.memory_budget);
     if (!opened.ok()) {
       complain("opening", opened.error());
       _exit(1);
@@ -533,7 +535,7 @@ class Test {
     report_->clear();
     const auto begun = Clock::now();
     const std::string failure = storage::failure_of(storage::wait_for(storage::start([&] {
-      auto database = storage::open(folder_ / "database");
+      auto database = storage::open(folder_ / "database", Durability::synced, round.memory_budget);
       if (!database.ok()) {
         report_->refused(database.error());
         return;

@@ -26,15 +26,24 @@ struct Change {
   std::uint32_t rows;
 };
 
-enum class Do { commit, sync, checkpoint, backup, reopen };
+enum class Do { commit, prepare, decide, decide_heuristically, forget, sync, checkpoint, backup, reopen };
 
 struct Step {
   Do what;
   Durability durability = Durability::synced;
   std::vector<Change> changes{};
+  /// Of a prepared transaction, and what is decided about it. What is committed is in changes once more.
+  const char *id = nullptr;
+  khonsu::Decision decision = khonsu::Decision::commit;
 };
 
 constexpr std::uint32_t kBlock = 30000;  // rows of a value that takes many pages
+
+/// What the step of a decision changes.
+Step commit_prepared(const char *id, std::vector<Change> changes) {
+  return {Do::decide, Durability::synced, std::move(changes), id, khonsu::Decision::commit};
+}
+Step roll_back(const char *id) { return {Do::decide, Durability::buffered, {}, id, khonsu::Decision::rollback}; }
 
 /// What each run does. Two values of so many rows take more than a segment of the log, or do not.
 constexpr std::uint32_t kHalfSegment = 1200000;
@@ -51,19 +60,27 @@ std::vector<Step> workload(std::uint32_t half) {
       {Do::commit, Durability::synced, {{Kind::remove, "a", 0}, {Kind::append, "list", 2}}},
       {Do::commit, Durability::none, {{Kind::append, "list", 1}}},
       {Do::sync},
+      {Do::prepare, Durability::synced, {{Kind::put, "p", 3}, {Kind::append, "entries", 1}}, "first"},
       {Do::commit, Durability::none, {{Kind::put, "f", 1}}},
+      {Do::prepare, Durability::none, {{Kind::put, "q", kBlock}, {Kind::remove, "e", 0}}, "second"},
       {Do::checkpoint},
+      commit_prepared("first", {{Kind::put, "p", 3}, {Kind::append, "entries", 1}}),
       {Do::commit, Durability::synced, {{Kind::append, "list", 1}, {Kind::remove, "d", 0}}},
       {Do::commit, Durability::synced, {{Kind::put, "half", half}}},
       {Do::commit, Durability::buffered, {{Kind::put, "half", half}, {Kind::append, "list", 1}}},
       {Do::commit, Durability::none, {{Kind::append, "block", kBlock}}},
       {Do::backup},
+      {Do::prepare, Durability::buffered, {{Kind::put, "r", 1}}, "third"},
+      {Do::checkpoint},
+      roll_back("third"),
       {Do::commit, Durability::synced, {{Kind::remove, "half", 0}, {Kind::append, "list", 1}}},
       {Do::commit, Durability::none, {{Kind::put, "g", 1}}},
       {Do::reopen},
       {Do::commit, Durability::buffered, {{Kind::append, "list", 2}}},
       {Do::commit, Durability::none, {{Kind::put, "h", 1}}},
+      {Do::decide_heuristically, Durability::synced, {{Kind::put, "q", kBlock}, {Kind::remove, "e", 0}}, "second"},
       {Do::checkpoint},
+      {Do::forget, Durability::buffered, {}, "second"},
       {Do::commit, Durability::synced, {{Kind::put, "i", 1}}},
   };
 }
@@ -71,6 +88,7 @@ std::vector<Step> workload(std::uint32_t half) {
 /// The first row of what a step writes.
 std::int64_t token_of(std::size_t step) { return 1000 + static_cast<std::int64_t>(step); }
 
+/// What step `number` does to a state; of a prepared transaction, when step `number` was the one that prepared it.
 void apply(const std::vector<Change> &changes, std::size_t number, storage::State &state) {
   for (const Change &change : changes) {
     if (change.kind != Kind::append) state.erase(change.key);
@@ -90,6 +108,27 @@ class States {
     states_.push_back(last());
     apply(changes, number, states_.back());
     if (durability != Durability::none) promise();
+  }
+  /// What a step about a prepared transaction does. It promises to stay.
+  void take(const Step &step, const std::vector<Step> &steps) {
+    storage::State state = last();
+    const std::string key = storage::listed_key(step.id);
+    state.erase(key);
+    const auto prepares = [&](const Step &one) {
+      return one.what == Do::prepare && std::strcmp(one.id, step.id) == 0;
+    };
+    const auto prepared = std::find_if(steps.begin(), steps.end(), prepares);
+    const auto number = static_cast<std::size_t>(prepared - steps.begin());
+    if (step.what == Do::prepare) {
+      state[key] = storage::in_doubt(step.changes.size());
+    } else {
+      apply(step.changes, number, state);
+    }
+    if (step.what == Do::decide_heuristically) {
+      state[key] = storage::decided_heuristically(khonsu::PreparedState::heuristic_commit);
+    }
+    states_.push_back(std::move(state));
+    promise();
   }
   /// All that was committed stays.
   void promise() { floor_ = states_.size() - 1; }
@@ -225,7 +264,8 @@ class Run {
     database_ = std::move(opened).value();
   }
 
-  khonsu::Result<void> commit(std::size_t number, Durability durability, const std::vector<Change> &changes) {
+  khonsu::Result<void> commit(std::size_t number, Durability durability, const std::vector<Change> &changes,
+                              const char *id = nullptr) {
     auto begun = database_.begin(std::move(khonsu::TransactionOptions().durability(durability)));
     if (!CHECK_OK(begun)) return std::move(begun).error();
     khonsu::Transaction transaction = std::move(begun).value();
@@ -238,7 +278,7 @@ class Run {
         case Kind::remove: CHECK_OK(transaction.remove(change.key)); break;
       }
     }
-    return transaction.commit();
+    return id == nullptr ? transaction.commit() : storage::prepare(transaction, id);
   }
 
   bool step(std::size_t number) {
@@ -248,6 +288,24 @@ class Run {
       case Do::commit:
         result = commit(number, step.durability, step.changes);
         if (result.ok()) states_.commit(step.changes, number, step.durability);
+        break;
+      case Do::prepare:
+      case Do::decide:
+      case Do::decide_heuristically:
+      case Do::forget:
+        result = step.what == Do::prepare ? commit(number, step.durability, step.changes, step.id)
+                 : step.what == Do::forget
+                     ? database_.forget(step.id)
+                     : storage::decide(database_, step.id, step.decision, step.what == Do::decide_heuristically);
+        // What could not be prepared cannot be decided, and what was not decided cannot be forgotten.
+        if (step.what != Do::prepare && !knows(step)) {
+          const bool expected = result.ok() ? step.what == Do::forget
+                                            : result.status() == Status::not_found ||
+                                                  result.status() == Status::invalid_state;
+          CHECK(expected);
+          return false;
+        }
+        if (result.ok()) states_.take(step, steps_);
         break;
       case Do::sync: result = database_.sync(); break;
       case Do::checkpoint: result = database_.checkpoint(); break;
@@ -271,7 +329,8 @@ class Run {
     // segment is made, its own sync may be what failed.
     if (refuses_ && step.what != Do::backup) CHECK(!result.ok());
     if (!result.ok() && fault_.call == FAULT_SYNC && !rotates_) {
-      refuses_ = refuses_ || step.what == Do::commit || step.what == Do::sync;
+      refuses_ = refuses_ || step.what == Do::commit || step.what == Do::sync || step.what == Do::prepare ||
+                 step.what == Do::decide || step.what == Do::decide_heuristically;
     }
     if (!result.ok()) {
       expect_storage(result.error());
@@ -279,6 +338,14 @@ class Run {
       states_.promise();
     }
     return result.ok();
+  }
+
+  /// Whether the transaction is listed as it has to be before a step.
+  [[nodiscard]] bool knows(const Step &step) const {
+    const auto listed = states_.last().find(storage::listed_key(step.id));
+    if (listed == states_.last().end()) return false;
+    const bool is_decided = listed->second.size() == 1;
+    return (step.what == Do::forget) == is_decided;
   }
 
   /// What durability none promises nothing for may be gone once something has failed.
@@ -339,10 +406,19 @@ class Test {
     storage::State backed_up;
     for (std::size_t number = 0; number < steps_.size(); ++number) {
       const Step &step = steps_[number];
-      if (step.what == Do::backup) backed_up = states.last();
+      if (step.what == Do::backup) {
+        backed_up = states.last();
+        for (const Step &other : steps_) {
+          if (other.id != nullptr) backed_up.erase(storage::listed_key(other.id));
+        }
+      }
       if (!notes_->succeeded[number]) continue;
       switch (step.what) {
         case Do::commit: states.commit(step.changes, number, step.durability); break;
+        case Do::prepare:
+        case Do::decide:
+        case Do::decide_heuristically:
+        case Do::forget: states.take(step, steps_); break;
         case Do::sync:
         case Do::checkpoint: states.promise(); break;
         case Do::backup: break;
@@ -388,8 +464,11 @@ int main(int count, char **arguments) {
         test.run(fault, std::strtoull(arguments[2], nullptr, 10));
         continue;
       }
-      // Every call, but for those that fill files, which are many and alike; with a large workload, some.
-      const std::uint64_t stride = fault.call == FAULT_FILL ? 37 : rotates ? 8 : 1;
+      // Every call, but for those that fill files, which are many and alike; every other one where another fault has all
+      // of its kind; with a large workload, some.
+      const bool is_variant = (fault.call == FAULT_WRITE || fault.call == FAULT_SYNC) && !fault.no_truncate &&
+                              (fault.partial || fault.count > 1);
+      const std::uint64_t stride = fault.call == FAULT_FILL ? 37 : rotates ? 8 : is_variant ? 2 : 1;
       std::uint64_t number = 1, runs = 1;
       for (; test.run(fault, number) && check::failures < 20; ++runs) number += stride;
       std::printf("%-20s %s, up to call %llu, %llu runs\n", fault.name, rotates ? "large" : "small",

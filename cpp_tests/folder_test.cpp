@@ -59,13 +59,13 @@ void formats() {
   }
   std::ifstream stream(folder / "FORMAT");
   const std::string format{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  const auto digit = format.find('1');
-  if (!CHECK(format.rfind("khonsu storage 1", 0) == 0)) return;
+  const auto digit = format.find('2');
+  if (!CHECK(format.rfind("khonsu storage 2", 0) == 0)) return;
   std::string newer = format;
-  newer[digit] = '2';
+  newer[digit] = '3';
   write_text(folder / "FORMAT", newer);
   const khonsu::Error refused = refuses(folder, folder, Status::storage);
-  CHECK(names(refused, "1") && names(refused, "2") && names(refused, folder.filename().string()));
+  CHECK(names(refused, "is 3") && names(refused, "up to 2") && names(refused, folder.filename().string()));
 
   for (const char *text : {"", "khonsu", "another program's\n", "khonsu storage one\n"}) {
     write_text(folder / "FORMAT", text);

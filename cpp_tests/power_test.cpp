@@ -28,9 +28,33 @@ constexpr std::uint32_t kBigRows = 300000;
 
 // ---- the process whose record is taken ----
 
+/// Some steps prepare a transaction, and later ones, also of other processes, decide about it.
+enum class Do { commit, prepare, commit_prepared, roll_back };
+
+Do what_of(std::uint32_t number) {
+  const std::uint32_t place = number % kCommitsOfTurn, turn = number / kCommitsOfTurn;
+  if (place == 7 || place == 9) return Do::prepare;
+  if (place == 11 && turn >= 1) return Do::commit_prepared;
+  if (place == 13 && turn >= 2) return Do::roll_back;
+  return Do::commit;
+}
+
+/// The step that prepares the transaction that a step is about.
+std::uint32_t prepared_by(std::uint32_t number) {
+  switch (what_of(number)) {
+    case Do::commit_prepared: return number - kCommitsOfTurn - 4;
+    case Do::roll_back: return number - 2 * kCommitsOfTurn - 4;
+    default: return number;
+  }
+}
+
+std::string id_of(std::uint32_t number) { return "transaction/" + std::to_string(prepared_by(number)); }
+
 /// The first and the last commits of a process are not synced: it leaves something to the next one, which does not put
 /// it on the disk by the way.
 Durability durability_of(std::uint32_t number) {
+  if (what_of(number) == Do::roll_back) return Durability::buffered;
+  if (what_of(number) != Do::commit) return Durability::synced;
   const std::uint32_t place = number % kCommitsOfTurn;
   const auto any = static_cast<std::size_t>(number % 7 % 3);
   const bool is_inner = place >= 6 && place + 6 < kCommitsOfTurn;
@@ -38,8 +62,9 @@ Durability durability_of(std::uint32_t number) {
                   : std::array<Durability, 3>{Durability::buffered, Durability::buffered, Durability::none}[any];
 }
 
-/// Stages and applies one commit of the fixed sequence.
-void commit(khonsu::Transaction *transaction, storage::State &state, std::uint32_t number) {
+/// Stages and applies one commit of the fixed sequence, or what is prepared and committed later: that writes keys of
+/// its own, and enough that checkpoints have something to do.
+void stage(khonsu::Transaction *transaction, storage::State &state, std::uint32_t number) {
   const auto change = [&](const std::string &key, std::uint32_t rows, bool appends) {
     Values values;
     storage::add_rows(values, 100 + number, rows);
@@ -50,12 +75,40 @@ void commit(khonsu::Transaction *transaction, storage::State &state, std::uint32
     CHECK_OK(appends ? transaction->append(key, storage::batch_of_rows(values))
                      : transaction->put(key, storage::batch_of_rows(values)));
   };
+  if (what_of(number) == Do::prepare) {
+    change("prepared/" + std::to_string(number), 2000, false);
+    return;
+  }
   change("number", 1, false);
   change("key/" + std::to_string(number % 5), 1 + number % 5, false);
   change("list/" + std::to_string(number % 3), 2, true);
   // Some fill segments of the log, so that it has several.
   if (number % 8 == 4) change("block/" + std::to_string(number % 3), 2000, false);
   if (number % 8 == 1) change("big", kBigRows, false);
+}
+
+/// One step of the fixed sequence.
+void apply(storage::State &state, std::uint32_t number) {
+  const std::string listed = storage::listed_key(id_of(number));
+  switch (what_of(number)) {
+    case Do::commit: stage(nullptr, state, number); break;
+    case Do::prepare: state[listed] = storage::in_doubt(1); break;
+    case Do::commit_prepared: stage(nullptr, state, prepared_by(number)); [[fallthrough]];
+    case Do::roll_back: state.erase(listed);
+  }
+}
+
+khonsu::Result<void> make(const khonsu::Database &database, std::uint32_t number, Durability durability) {
+  const Do what = what_of(number);
+  const std::string id = id_of(number);
+  if (what == Do::commit_prepared) return storage::decide(database, id, khonsu::Decision::commit);
+  if (what == Do::roll_back) return storage::decide(database, id, khonsu::Decision::rollback);
+  // One that was made before a process was killed is not made again.
+  if (what == Do::prepare && storage::recover(database).count(id) != 0) return {};
+  auto transaction = database.begin(std::move(khonsu::TransactionOptions().durability(durability))).value_or_throw();
+  storage::State unused;
+  stage(&transaction, unused, number);
+  return what == Do::prepare ? storage::prepare(transaction, id) : transaction.commit();
 }
 
 /// One process of several: opens the database and makes the next commits. It closes the database or, every other time,
@@ -83,7 +136,9 @@ void work(const fs::path &folder, const fs::path &record, std::uint32_t turn) {
   // Checkpoints beside the commits, at any time.
   std::thread checkpoints([&] {
     while (!stop) {
-      const std::uint32_t before = committed;
+      std::uint32_t before = committed;
+      // Without a commit there is nothing new in it.
+      if (before > 0 && what_of(before - 1) == Do::roll_back) --before;
       if (CHECK_OK(database.checkpoint())) fault_shim_mark(2 * before + 1);
       std::this_thread::sleep_for(std::chrono::milliseconds(40));
     }
@@ -92,17 +147,15 @@ void work(const fs::path &folder, const fs::path &record, std::uint32_t turn) {
     std::uint32_t last = 0;
     while (!stop) {
       const std::uint32_t seen = newest();
-      if (seen != last && durability_of(seen - 1) == Durability::synced) fault_shim_mark(2 * seen + 1);
+      // What was seen is a commit: the steps behind it that are none may be missing.
+      if (seen != last && seen > 0 && durability_of(seen - 1) == Durability::synced) fault_shim_mark(2 * seen + 1);
       last = seen;
     }
   });
-  storage::State state;
   for (const std::uint32_t end = kCommitsOfTurn * (turn + 1); number < end; ++number) {
     const Durability durability = durability_of(number);
-    auto transaction = database.begin(std::move(khonsu::TransactionOptions().durability(durability))).value_or_throw();
-    commit(&transaction, state, number);
     fault_shim_mark(2 * (number + 1));
-    if (!CHECK_OK(transaction.commit())) break;
+    if (!CHECK_OK(make(database, number, durability))) break;
     committed = number + 1;
     if (durability == Durability::synced) fault_shim_mark(2 * (number + 1) + 1);
     if (number % kCommitsOfTurn == 10 && CHECK_OK(database.sync())) fault_shim_mark(2 * (number + 1) + 1);
@@ -311,7 +364,7 @@ class Test {
     states_.emplace_back();
     for (std::uint32_t number = 0; number < kCommits; ++number) {
       states_.push_back(states_.back());
-      commit(nullptr, states_.back(), number);
+      apply(states_.back(), number);
     }
   }
 
@@ -368,10 +421,7 @@ class Test {
       // What is lost is lost for good: it does not come back behind a commit that is made in its place.
       const int status = storage::wait_for(storage::start([&] {
         auto database = storage::open(folder / "database", Durability::buffered).value_or_throw();
-        auto transaction = database.begin().value_or_throw();
-        storage::State state;
-        commit(&transaction, state, static_cast<std::uint32_t>(found));
-        if (CHECK_OK(transaction.commit())) kill(getpid(), SIGKILL);
+        if (CHECK_OK(make(database, static_cast<std::uint32_t>(found), Durability::buffered))) kill(getpid(), SIGKILL);
       }));
       if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) mistake = storage::failure_of(status);
       lost_ += most - found;

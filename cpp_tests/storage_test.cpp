@@ -63,6 +63,99 @@ void directories() {
   CHECK_FAILS(storage, memory.value().import_from(folder.path + "/nowhere"));
 }
 
+khonsu_stats stats_of(const khonsu::Database &database) {
+  auto stats = database.stats();
+  CHECK_OK(stats);
+  return stats.value();
+}
+
+void memory_budgets() {
+  constexpr std::uint64_t kBudget = 40000;
+  constexpr int kKeys = 300;
+  Folder folder;
+  const std::string path = folder.path + "/database";
+  const auto open_within = [&](std::uint64_t budget) {
+    auto database = khonsu::Database::open(
+        khonsu::Options().path(path).durability(khonsu::Durability::buffered).memory_budget(budget));
+    CHECK_OK(database);
+    return std::move(database).value();
+  };
+  const auto key_of = [](int number) { return "key/" + std::to_string(1000 + number); };
+  const auto check_values = [&](const khonsu::Database &database, std::int64_t more) {
+    auto begun = database.begin();
+    CHECK_OK(begun);
+    khonsu::Transaction &transaction = begun.value();
+    for (int number = 0; number < kKeys; ++number) {
+      const std::int64_t first = number;
+      CHECK(read(transaction, key_of(number)) == (Values{first, first + 1, more}));
+    }
+    // The stream has each value once, whatever of them is in memory; so has a cursor.
+    auto stream = transaction.scan_stream();
+    if (!CHECK_OK(stream)) return;
+    std::int64_t rows = 0;
+    for (;;) {
+      auto batch = stream.value().next();
+      if (!CHECK_OK(batch) || !batch.value().has_value()) break;
+      rows += (*batch.value())->length;
+    }
+    CHECK(rows == 3 * kKeys);
+    auto cursor = transaction.scan();
+    if (!CHECK_OK(cursor)) return;
+    int number = 0;
+    CHECK_OK(cursor.value().for_each([&](std::string_view key, khonsu::Batch batch) {
+      CHECK(key == key_of(number) && values_of(batch.array) == (Values{number, number + 1, more}));
+      ++number;
+    }));
+    CHECK(number == kKeys);
+  };
+  {
+    khonsu::Database database = open_within(kBudget);
+    for (std::int64_t number = 0; number < kKeys; ++number) {
+      put(database, key_of(static_cast<int>(number)), {number, number + 1, 5});
+    }
+    CHECK(stats_of(database).resident_bytes == stats_of(database).live_bytes);
+    CHECK_OK(database.checkpoint());
+    check_values(database, 5);
+  }
+  {
+    khonsu::Database database = open_within(1);
+    khonsu_stats stats = stats_of(database);
+    CHECK(stats.resident_bytes == 0 && stats.cold_bytes > 0 && stats.cold_reads == 0);
+    check_values(database, 5);
+    stats = stats_of(database);
+    CHECK(stats.resident_bytes == 0 && stats.cold_reads == 3 * kKeys);
+    CHECK_OK(database.backup(folder.path + "/copy"));
+    CHECK_OK(database.export_to(folder.path + "/files"));
+  }
+  check_values(open(path), 5);
+  check_values(open(folder.path + "/copy"), 5);
+  CHECK_FAILS(invalid_argument, khonsu::Database::open(khonsu::Options().memory_budget(kBudget)));
+
+  // Damage is found by who reads the value; the transaction goes on.
+  khonsu::Database database = open_within(1);
+  CHECK(std::system(("for file in " + path + "/checkpoint-*/*.arrows; do printf damage | "
+                     "dd of=$file bs=1 seek=2000 conv=notrunc status=none; done").c_str()) == 0);
+  auto transaction = database.begin();
+  CHECK_OK(transaction);
+  auto found = transaction.value().get(key_of(7));
+  CHECK(!found.ok() && found.status() == khonsu::Status::corruption &&
+        std::string(found.error().message()).find(path) != std::string::npos);
+  CHECK_FAILS(corruption, transaction.value().get_stream(key_of(7)));
+  auto stream = transaction.value().scan_stream();
+  if (CHECK_OK(stream)) {
+    auto batch = stream.value().next();
+    CHECK(!batch.ok() && std::string(batch.error().message()).find(path) != std::string::npos);
+  }
+  auto cursor = transaction.value().scan();
+  CHECK_OK(cursor);
+  CHECK_FAILS(corruption, cursor.value().next());
+  CHECK_OK(transaction.value().put(key_of(7), batch_of({7})));
+  CHECK(read(transaction.value(), key_of(7)) == (Values{7}));
+  CHECK_OK(transaction.value().commit());
+  CHECK_FAILS(corruption, database.checkpoint());
+  CHECK(committed(database, key_of(7)) == (Values{7}));
+}
+
 /// Fails where it is told to, in the way that it is told to.
 struct Failing : khonsu::Storage {
   khonsu::Result<void> load(khonsu::Loader &loader) override {
@@ -100,6 +193,7 @@ void storages() {
 
 int main() {
   directories();
+  memory_budgets();
   storages();
   return check::finish("storage_test");
 }

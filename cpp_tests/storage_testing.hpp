@@ -45,9 +45,60 @@ inline khonsu::Batch batch_of_rows(const Values &rows) {
   return batch;
 }
 
-/// Everything, by one scan of one snapshot.
+// ---- prepared transactions ----
+
+/// Prepares, which must not be voted read-only.
+inline khonsu::Result<void> prepare(khonsu::Transaction &transaction, const std::string &id) {
+  auto vote = transaction.prepare(id);
+  if (!vote.ok()) return std::move(vote).error();
+  CHECK(vote.value() == khonsu::Vote::yes);
+  return {};
+}
+
+/// Commits or rolls back, as the coordinator or an operator; fails with not_found where the id is not known.
+inline khonsu::Result<void> decide(const khonsu::Database &database, const std::string &id, khonsu::Decision decision,
+                                   bool heuristic = false) {
+  const auto known = [](auto result, auto &&is_known) -> khonsu::Result<void> {
+    if (!result.ok()) return std::move(result).error();
+    if (!is_known(result.value())) return khonsu::Error(khonsu::Status::not_found);
+    return {};
+  };
+  const auto itself = [](bool value) { return value; };
+  if (heuristic) return known(database.decide_heuristically(id, decision), itself);
+  if (decision == khonsu::Decision::rollback) return known(database.rollback_prepared(id), itself);
+  return known(database.commit_prepared(id), [](const auto &version) { return version.has_value(); });
+}
+
+/// By id.
+inline std::map<std::string, khonsu::PreparedTransaction> recover(const khonsu::Database &database) {
+  std::map<std::string, khonsu::PreparedTransaction> listed;
+  auto recovered = database.recover();
+  if (!CHECK_OK(recovered)) return listed;
+  for (khonsu::PreparedTransaction &one : recovered.value()) {
+    const std::string id = one.global_id;
+    CHECK(listed.emplace(id, std::move(one)).second);
+  }
+  return listed;
+}
+
+/// The key by which a State has a listed transaction.
+inline std::string listed_key(const std::string &id) { return "listed: " + id; }
+
+/// How it has one in doubt, and one that was decided heuristically.
+inline Values in_doubt(std::size_t written_keys) {
+  return {static_cast<std::int64_t>(khonsu::PreparedState::prepared), static_cast<std::int64_t>(written_keys)};
+}
+inline Values decided_heuristically(khonsu::PreparedState listed_state) {
+  return {static_cast<std::int64_t>(listed_state)};
+}
+
+/// Everything, by one scan of one snapshot, and the prepared transactions.
 inline State state_of(const khonsu::Database &database) {
   State state;
+  for (const auto &[id, listed] : recover(database)) {
+    const bool is_in_doubt = listed.state == khonsu::PreparedState::prepared;
+    state[listed_key(id)] = is_in_doubt ? in_doubt(listed.keys.size()) : decided_heuristically(listed.state);
+  }
   auto transaction = database.begin(std::move(khonsu::TransactionOptions().read_only()));
   if (!CHECK_OK(transaction)) return state;
   auto cursor = transaction.value().scan();
@@ -58,8 +109,10 @@ inline State state_of(const khonsu::Database &database) {
 }
 
 inline khonsu::Result<khonsu::Database> open(const fs::path &folder,
-                                             khonsu::Durability durability = khonsu::Durability::synced) {
-  return khonsu::Database::open(khonsu::Options().path(folder.string()).durability(durability));
+                                             khonsu::Durability durability = khonsu::Durability::synced,
+                                             std::uint64_t memory_budget = 0) {
+  return khonsu::Database::open(
+      khonsu::Options().path(folder.string()).durability(durability).memory_budget(memory_budget));
 }
 
 /// A folder of the test's own below the one that it runs in, whose file system is the one of the build.

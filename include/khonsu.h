@@ -100,6 +100,22 @@ struct ArrowArrayStream;
 #define KHONSU_KEY_MAX_BYTES 65536
 
 /**
+ * The longest global id, in bytes; the shortest has one. An XID of X/Open fits in, with all of its 128 bytes of data.
+ */
+#define KHONSU_GLOBAL_ID_MAX_BYTES 144
+
+/**
+ * For khonsu_txn_prepare: a database that cannot keep a prepared transaction over its end may vote yes, too.
+ */
+#define KHONSU_PREPARE_ALLOW_VOLATILE 1
+
+/**
+ * For khonsu_txn_prepare: a serializable transaction that wrote nothing holds what it has read, and votes
+ * KHONSU_VOTE_YES, where it would vote KHONSU_VOTE_READ_ONLY otherwise.
+ */
+#define KHONSU_PREPARE_HOLD_READS 2
+
+/**
  * What a call came to. Zero is success. Numbers are in families (100 may pass on a retry, 200 the caller's doing, 300
  * the outside world's, 900 a defect), are never reused, and later versions may add some: treat an unknown one as a
  * failure.
@@ -133,6 +149,10 @@ enum khonsu_status
      */
     KHONSU_STATUS_CANCELLED = 111,
     /**
+     * Another call is deciding about the same prepared transaction. Nothing has changed by this one; call again.
+     */
+    KHONSU_STATUS_BUSY = 120,
+    /**
      * An argument is wrong: NULL where it must not be, a number out of range, a malformed Arrow array.
      */
     KHONSU_STATUS_INVALID_ARGUMENT = 200,
@@ -150,6 +170,18 @@ enum khonsu_status
      */
     KHONSU_STATUS_LIMIT_EXCEEDED = 203,
     /**
+     * The global id is that of another prepared transaction, which is in doubt, or remembered as finished.
+     */
+    KHONSU_STATUS_DUPLICATE = 204,
+    /**
+     * The prepared transaction was decided otherwise before; khonsu_error_decision says how.
+     */
+    KHONSU_STATUS_ALREADY_DECIDED = 205,
+    /**
+     * An operator has decided about the prepared transaction before; khonsu_error_decision says how.
+     */
+    KHONSU_STATUS_HEURISTIC = 206,
+    /**
      * Input or output failed.
      */
     KHONSU_STATUS_STORAGE = 300,
@@ -161,6 +193,10 @@ enum khonsu_status
      * The stored database is open already, in this process or another one.
      */
     KHONSU_STATUS_LOCKED = 302,
+    /**
+     * The database cannot keep a prepared transaction over its end.
+     */
+    KHONSU_STATUS_NOT_DURABLE = 303,
     /**
      * A defect in khonsu: it panicked, and the panic stopped at this call. Please report it.
      */
@@ -267,7 +303,8 @@ enum khonsu_conflict_kind
      */
     KHONSU_CONFLICT_KIND_PHANTOM = 3,
     /**
-     * It holds the key: in doubt between the two phases of its commit, or with a reservation after many conflicts.
+     * It holds the key: in doubt between the two phases of its commit (the global id says which), or with a
+     * reservation after many conflicts.
      */
     KHONSU_CONFLICT_KIND_PREPARED = 4,
 };
@@ -335,6 +372,91 @@ enum khonsu_durability
 typedef enum khonsu_durability khonsu_durability;
 #else
 typedef int32_t khonsu_durability;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a database says when it is asked to prepare a transaction; "no" is a failure of the call.
+ *
+ * Since: 0.1
+ */
+enum khonsu_vote
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The transaction is prepared: it will commit if it is told to.
+     */
+    KHONSU_VOTE_YES = 1,
+    /**
+     * It has written nothing and has ended: it is not to be decided.
+     */
+    KHONSU_VOTE_READ_ONLY = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum khonsu_vote khonsu_vote;
+#else
+typedef int32_t khonsu_vote;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What becomes of a prepared transaction.
+ *
+ * Since: 0.1
+ */
+enum khonsu_decision
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Its writes become visible.
+     */
+    KHONSU_DECISION_COMMIT = 1,
+    /**
+     * Its writes are dropped.
+     */
+    KHONSU_DECISION_ROLLBACK = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum khonsu_decision khonsu_decision;
+#else
+typedef int32_t khonsu_decision;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Where a transaction stands that khonsu_db_recover lists.
+ *
+ * Since: 0.1
+ */
+enum khonsu_prepared_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * In doubt: prepared and not decided.
+     */
+    KHONSU_PREPARED_STATE_PREPARED = 1,
+    /**
+     * Committed by khonsu_db_decide_heuristically, and not forgotten.
+     */
+    KHONSU_PREPARED_STATE_HEURISTIC_COMMIT = 2,
+    /**
+     * Rolled back by khonsu_db_decide_heuristically, and not forgotten.
+     */
+    KHONSU_PREPARED_STATE_HEURISTIC_ROLLBACK = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum khonsu_prepared_state khonsu_prepared_state;
+#else
+typedef int32_t khonsu_prepared_state;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -491,6 +613,14 @@ typedef struct khonsu_mutations khonsu_mutations;
 typedef struct khonsu_options khonsu_options;
 
 /**
+ * The prepared transactions of a database, as they were when khonsu_db_recover made the list; freed by
+ * khonsu_prepared_list_free. It may outlive its database.
+ *
+ * Threads: immutable; any number of threads may read it at once. Since: 0.1
+ */
+typedef struct khonsu_prepared_list khonsu_prepared_list;
+
+/**
  * A schema, checked once and used often: it spares each put and get the import and export of one. Made by
  * khonsu_schema_import, freed by khonsu_schema_free; values put with it keep what they need.
  *
@@ -565,6 +695,15 @@ typedef struct khonsu_conflict {
      * The commit version of the other transaction; 0 when it is unknown.
      */
     uint64_t version;
+    /**
+     * For KHONSU_CONFLICT_KIND_PREPARED, the global id of the transaction in doubt that holds the key; not terminated
+     * by a NUL. NULL where there is none. Valid until the error is freed.
+     */
+    const void *global_id;
+    /**
+     * Bytes of global_id.
+     */
+    size_t global_id_len;
 } khonsu_conflict;
 
 /**
@@ -749,7 +888,7 @@ typedef struct khonsu_stats {
      */
     uint64_t versions;
     /**
-     * Bytes of the batches that the versions hold.
+     * Bytes of the batches that the versions hold, those that are in storage alone included.
      */
     uint64_t live_bytes;
     /**
@@ -797,7 +936,77 @@ typedef struct khonsu_stats {
      * Runs of a function by khonsu_db_transact after the first of its call.
      */
     uint64_t retries;
+    /**
+     * Bytes of values in memory, with a memory budget; else live_bytes.
+     */
+    uint64_t resident_bytes;
+    /**
+     * Bytes that the values which are in storage alone would take in memory; an estimate for those that were not in
+     * memory since the database was opened. 0 without a memory budget.
+     */
+    uint64_t cold_bytes;
+    /**
+     * Values that were read from storage since the database was opened because they were not in memory.
+     */
+    uint64_t cold_reads;
+    /**
+     * Prepared transactions in doubt.
+     */
+    uint64_t prepared_transactions;
+    /**
+     * Bytes of the keys that those in doubt are going to write, and of what they write there. They count for the limit
+     * of khonsu_options_set_max_total_bytes.
+     */
+    uint64_t prepared_bytes;
+    /**
+     * Microseconds since the oldest of those in doubt was prepared; 0 where there is none.
+     */
+    uint64_t oldest_prepared_micros;
+    /**
+     * Outcomes of prepared transactions that are remembered.
+     */
+    uint64_t remembered_outcomes;
 } khonsu_stats;
+
+/**
+ * A transaction of a khonsu_prepared_list, as khonsu_prepared_list_get writes it. Its pointer is borrowed from the
+ * list.
+ *
+ * Later versions may add fields at the end; the size given to khonsu_prepared_list_get says which ones the caller
+ * knows.
+ *
+ * Since: 0.1
+ */
+typedef struct khonsu_prepared_info {
+    /**
+     * Its global id; not terminated by a NUL. Valid until the list is freed.
+     */
+    const void *global_id;
+    /**
+     * Bytes of global_id.
+     */
+    size_t global_id_len;
+    /**
+     * When it was prepared, in microseconds since 1970 UTC, by the clock of the machine.
+     */
+    int64_t time_micros;
+    /**
+     * A khonsu_prepared_state.
+     */
+    int32_t state;
+    /**
+     * 0.
+     */
+    int32_t reserved;
+    /**
+     * How many keys it writes, or would have written.
+     */
+    uint64_t written_keys;
+    /**
+     * The bytes of these keys and of what it writes there.
+     */
+    uint64_t bytes;
+} khonsu_prepared_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -887,6 +1096,16 @@ khonsu_status khonsu_error_conflict(const struct khonsu_error *error,
                                     size_t out_size);
 
 /**
+ * How the prepared transaction was decided that a KHONSU_STATUS_ALREADY_DECIDED or KHONSU_STATUS_HEURISTIC tells of.
+ *
+ * @param[in] error NULL for no error.
+ * @return A khonsu_decision; 0 for NULL and for every other status.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+int32_t khonsu_error_decision(const struct khonsu_error *error);
+
+/**
  * Frees an error object, and with it its message and what its conflicts point to.
  *
  * @param[in] error Consumed; NULL does nothing.
@@ -956,8 +1175,8 @@ khonsu_status khonsu_options_set_max_transaction_bytes(struct khonsu_options *op
                                                        struct khonsu_error **error);
 
 /**
- * Sets the most bytes that all versions of the database together may hold before writes are refused; no limit by
- * default.
+ * Sets the most bytes that all versions of the database together may hold in memory before writes are refused; no limit
+ * by default.
  *
  * @param[in]  options Not NULL.
  * @param[in]  bytes   The limit; 0: none.
@@ -1043,6 +1262,30 @@ khonsu_status khonsu_options_set_durability(struct khonsu_options *options,
 khonsu_status khonsu_options_set_open_progress(struct khonsu_options *options,
                                                khonsu_progress_fn fn,
                                                void *context,
+                                               struct khonsu_error **error);
+
+/**
+ * Sets how many bytes of memory the values of a database that is stored at a path take, beyond which those that were
+ * not read lately are pushed out, and read back from the files of a checkpoint when somebody asks for them. No budget by
+ * default: all values are in memory.
+ *
+ * Keys stay in memory, and so do values that are in no checkpoint yet; when these take more than the budget (and more
+ * than 16 MiB), a checkpoint is made. Values of more than a quarter of the budget do not stay in memory when they were
+ * read. A call that reads a value may then fail with KHONSU_STATUS_STORAGE or KHONSU_STATUS_CORRUPTION; the transaction
+ * can go on. khonsu_db_open fails when there is a budget and no path.
+ *
+ * @param[in]  options Not NULL.
+ * @param[in]  bytes   The budget; 0: none.
+ * @param[out] error   May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: set.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure nothing is changed. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_options_set_memory_budget(struct khonsu_options *options,
+                                               uint64_t bytes,
                                                struct khonsu_error **error);
 
 /**
@@ -1374,7 +1617,8 @@ khonsu_status khonsu_loader_set_version(struct khonsu_loader *loader, uint64_t v
  * @param[out] error   May be NULL.
  * @return
  * - KHONSU_STATUS_OK: opened.
- * - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage, or a memory budget and
+ *   no path.
  * - KHONSU_STATUS_INVALID_STATE: the storage of the options was given to another database.
  * - KHONSU_STATUS_STORAGE: reading or writing failed, the path is none of a database, or a newer version of khonsu has
  *   written it.
@@ -1488,6 +1732,7 @@ khonsu_status khonsu_db_sync(const struct khonsu_db *db, struct khonsu_error **e
  * - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
  * - KHONSU_STATUS_STORAGE: reading or writing failed. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
  *   khonsu_options_set_storage said so.
+ * - KHONSU_STATUS_CORRUPTION: also that a value which a memory budget keeps in storage alone is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * On failure nothing is lost. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -1504,7 +1749,8 @@ khonsu_status khonsu_db_checkpoint(const struct khonsu_db *db, struct khonsu_err
  * @return
  * - KHONSU_STATUS_OK: written, and on the disk.
  * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
- * - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+ * - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+ * - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * On failure there is no database at path. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -1521,7 +1767,8 @@ khonsu_status khonsu_db_backup(const struct khonsu_db *db, const char *path, str
  * @return
  * - KHONSU_STATUS_OK: written, and on the disk.
  * - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
- * - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+ * - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+ * - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -1581,6 +1828,8 @@ void khonsu_db_free(struct khonsu_db *db);
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows whose schema is not that of the rows there.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in both outs; the transaction can go on. Threads: serialized.
@@ -1611,6 +1860,8 @@ khonsu_status khonsu_txn_get(struct khonsu_txn *txn,
  *   were put without full validation turn out malformed when they are joined.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in out_array; the transaction can go on. Threads: serialized.
@@ -1639,6 +1890,8 @@ khonsu_status khonsu_txn_get_with_schema(struct khonsu_txn *txn,
  * - KHONSU_STATUS_INVALID_ARGUMENT: txn, key or out_stream is NULL, or key_len is out of range.
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows whose schema is not that of the rows there.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in out_stream; the transaction can go on. Threads: serialized.
@@ -1951,8 +2204,9 @@ khonsu_status khonsu_txn_scan_prefix(struct khonsu_txn *txn,
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in out_stream; the transaction can go on. A get_next of the
- * stream fails with EINVAL when values put without full validation turn out malformed. Threads: serialized; the
- * stream: one thread at a time, any thread. Since: 0.1
+ * stream fails with EINVAL when values put without full validation turn out malformed, and, with a memory budget
+ * (khonsu_options_set_memory_budget), when a value in storage turns out damaged; with EIO when it cannot be read.
+ * Threads: serialized; the stream: one thread at a time, any thread. Since: 0.1
  */
 khonsu_status khonsu_txn_scan_stream(struct khonsu_txn *txn,
                                      const void *start,
@@ -2104,6 +2358,8 @@ void khonsu_txn_free(struct khonsu_txn *txn);
  *   were put without full validation turn out malformed when they are joined.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in both outs; the transaction can go on. Threads: serialized.
@@ -2231,6 +2487,8 @@ khonsu_status khonsu_txn_delete_bound(struct khonsu_txn *txn,
  *   is out of range; or chunks that were put without full validation turn out malformed when they are joined.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks of a value are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), a value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in all outs; the transaction can go on, and the keys may count as
@@ -2265,6 +2523,8 @@ khonsu_status khonsu_txn_get_many(struct khonsu_txn *txn,
  *   another database; or chunks that were put without full validation turn out malformed when they are joined.
  * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
  * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks of a value are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), a value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Unless it returns KHONSU_STATUS_OK, release is NULL in all outs; the transaction can go on, and the keys may count as
@@ -2328,6 +2588,9 @@ khonsu_status khonsu_txn_get_many_stream(struct khonsu_txn *txn,
  *   stays where it is.
  * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows to the next entry whose schema is not that of the
  *   rows there. The cursor is on no entry; the next call tries that one again.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   of the next entry is in storage alone and cannot be read, or is damaged; the message says where. The cursor is on
+ *   no entry; the next call tries that one again.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *
  * Threads: serialized. Since: 0.1
@@ -2417,6 +2680,248 @@ khonsu_status khonsu_key_bind(const struct khonsu_db *db,
  * Threads: once, by any thread, when no other uses the handle. Since: 0.1
  */
 void khonsu_key_free(struct khonsu_key *key);
+
+/**
+ * Ends the transaction by the first phase of a two-phase commit: it is validated, stored, and can be committed and
+ * rolled back from then on by its global id, whatever else happens, the end of the process included. Until it is
+ * decided, what it has read and is going to write is held: others go on reading what was there before, and fail with a
+ * conflict of kind KHONSU_CONFLICT_KIND_PREPARED when they commit a write there. khonsu_txn_commit is the way without
+ * a second phase.
+ *
+ * A transaction that wrote nothing has nothing to decide: it votes KHONSU_VOTE_READ_ONLY and is committed. It holds
+ * nothing then, so that the others of the global transaction may lose the order with it; KHONSU_PREPARE_HOLD_READS
+ * keeps that.
+ *
+ * @param[in]  txn           Not NULL. It is ended on every return but the first three failures below; free it with
+ *                           khonsu_txn_free.
+ * @param[in]  global_id     The name that the coordinator has given to the transaction, any bytes. Borrowed for the
+ *                           call; not NULL.
+ * @param[in]  global_id_len Bytes of global_id: 1 to KHONSU_GLOBAL_ID_MAX_BYTES.
+ * @param[in]  flags         KHONSU_PREPARE_ALLOW_VOLATILE and KHONSU_PREPARE_HOLD_READS, or-ed; 0 for none.
+ * @param[out] vote          Not NULL. A khonsu_vote; written only on KHONSU_STATUS_OK.
+ * @param[out] error         May be NULL. For KHONSU_STATUS_CONFLICT it reports the conflicts.
+ * @return
+ * - KHONSU_STATUS_OK: voted. What is prepared is on the disk, where the database is stored.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn, global_id or vote is NULL, global_id_len is out of range, or flags has other
+ *   bits; or a value is malformed that goes to a storage: then the transaction is rolled back.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended already, is in use, or belongs to khonsu_db_transact; or the
+ *   call comes from a callback of the database's own storage: then it is rolled back.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ * - KHONSU_STATUS_CONFLICT: other transactions got in the way: run it again. Something that it has read not being the
+ *   newest is enough.
+ * - KHONSU_STATUS_SCHEMA_MISMATCH: rows were to be appended to a committed value of another schema.
+ * - KHONSU_STATUS_DUPLICATE: another transaction with this global id is in doubt, or remembered as finished: the
+ *   message says which.
+ * - KHONSU_STATUS_NOT_DURABLE: the database is in memory, or its storage cannot keep prepared transactions (that of
+ *   khonsu_options_set_storage), and flags does not allow that.
+ * - KHONSU_STATUS_STORAGE: it could not be stored. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
+ *   khonsu_options_set_storage said so.
+ *
+ * On failure the vote is no: the transaction is rolled back, and not to be decided. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_txn_prepare(struct khonsu_txn *txn,
+                                 const void *global_id,
+                                 size_t global_id_len,
+                                 uint32_t flags,
+                                 int32_t *vote,
+                                 struct khonsu_error **error);
+
+/**
+ * Commits a prepared transaction: its writes become visible to others, all at once. There is no conflict; it may be
+ * called again and again, and finds it done.
+ *
+ * @param[in]  db             Not NULL.
+ * @param[in]  global_id      Borrowed for the call; not NULL.
+ * @param[in]  global_id_len  Bytes of global_id: 1 to KHONSU_GLOBAL_ID_MAX_BYTES.
+ * @param[out] commit_version The version of the commit, as of khonsu_txn_commit_version. May be NULL; written only on
+ *                            KHONSU_STATUS_OK.
+ * @param[out] error          May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: committed, by this call or before; on the disk, where the database is stored.
+ * - KHONSU_STATUS_NOT_FOUND: no transaction with this global id is in doubt or remembered.
+ * - KHONSU_STATUS_BUSY: it is being prepared, or rolled back, by another call.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or global_id is NULL, or global_id_len is out of range.
+ * - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
+ * - KHONSU_STATUS_ALREADY_DECIDED: it was rolled back.
+ * - KHONSU_STATUS_HEURISTIC: an operator has decided about it, be it the same: khonsu_error_decision says how. Note it
+ *   and call khonsu_db_forget.
+ * - KHONSU_STATUS_STORAGE: it could not be stored. It is still in doubt: call again. KHONSU_STATUS_CORRUPTION and
+ *   KHONSU_STATUS_LOCKED: a storage of khonsu_options_set_storage said so.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_db_commit_prepared(const struct khonsu_db *db,
+                                        const void *global_id,
+                                        size_t global_id_len,
+                                        uint64_t *commit_version,
+                                        struct khonsu_error **error);
+
+/**
+ * Rolls a prepared transaction back: none of its writes was ever visible to others. It may be called again and again,
+ * and finds it done.
+ *
+ * @param[in]  db            Not NULL.
+ * @param[in]  global_id     Borrowed for the call; not NULL.
+ * @param[in]  global_id_len Bytes of global_id: 1 to KHONSU_GLOBAL_ID_MAX_BYTES.
+ * @param[out] error         May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: rolled back, by this call or before. After a crash it may be in doubt again: roll it back again.
+ * - KHONSU_STATUS_NOT_FOUND: no transaction with this global id is in doubt or remembered.
+ * - KHONSU_STATUS_BUSY: it is being prepared, or rolled back, by another call.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or global_id is NULL, or global_id_len is out of range.
+ * - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
+ * - KHONSU_STATUS_ALREADY_DECIDED: it was committed.
+ * - KHONSU_STATUS_HEURISTIC: an operator has decided about it, be it the same: khonsu_error_decision says how. Note it
+ *   and call khonsu_db_forget.
+ * - KHONSU_STATUS_STORAGE: it could not be stored. It is still in doubt: call again.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_db_rollback_prepared(const struct khonsu_db *db,
+                                          const void *global_id,
+                                          size_t global_id_len,
+                                          struct khonsu_error **error);
+
+/**
+ * Decides about a prepared transaction in the place of its coordinator, for when what it holds is needed and the
+ * coordinator does not come back. The other databases of the transaction may decide otherwise. It is recorded, and
+ * reported to the coordinator when that decides (KHONSU_STATUS_HEURISTIC), until khonsu_db_forget.
+ *
+ * @param[in]  db            Not NULL.
+ * @param[in]  global_id     Borrowed for the call; not NULL.
+ * @param[in]  global_id_len Bytes of global_id: 1 to KHONSU_GLOBAL_ID_MAX_BYTES.
+ * @param[in]  decision      A khonsu_decision.
+ * @param[out] error         May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: decided, by this call or by an earlier one of its kind; on the disk, where the database is stored.
+ * - KHONSU_STATUS_NOT_FOUND: no transaction with this global id is in doubt or remembered.
+ * - KHONSU_STATUS_BUSY: it is being prepared, or rolled back, by another call.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or global_id is NULL, global_id_len is out of range, or decision is no
+ *   khonsu_decision.
+ * - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
+ * - KHONSU_STATUS_ALREADY_DECIDED: the coordinator has decided about it: khonsu_error_decision says how.
+ * - KHONSU_STATUS_HEURISTIC: an earlier call has decided otherwise: khonsu_error_decision says how.
+ * - KHONSU_STATUS_STORAGE: it could not be stored. It is still in doubt: call again. KHONSU_STATUS_CORRUPTION and
+ *   KHONSU_STATUS_LOCKED: a storage of khonsu_options_set_storage said so.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_db_decide_heuristically(const struct khonsu_db *db,
+                                             const void *global_id,
+                                             size_t global_id_len,
+                                             int32_t decision,
+                                             struct khonsu_error **error);
+
+/**
+ * Forgets how a prepared transaction ended; its global id may be used again. Without a call to it, the last 4,096
+ * outcomes that the coordinator has decided are remembered, and all heuristic ones.
+ *
+ * @param[in]  db            Not NULL.
+ * @param[in]  global_id     Borrowed for the call; not NULL.
+ * @param[in]  global_id_len Bytes of global_id: 1 to KHONSU_GLOBAL_ID_MAX_BYTES.
+ * @param[out] error         May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: nothing is known of it any more. After a crash it may be known again: forget it again.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or global_id is NULL, or global_id_len is out of range.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction is in doubt; or the call comes from a callback of the database's own
+ *   storage.
+ * - KHONSU_STATUS_STORAGE: that could not be stored. It is still remembered.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_db_forget(const struct khonsu_db *db,
+                               const void *global_id,
+                               size_t global_id_len,
+                               struct khonsu_error **error);
+
+/**
+ * Lists the prepared transactions: those in doubt, the oldest first, and then those that were decided heuristically and
+ * not forgotten.
+ *
+ * @param[in]  db    Not NULL.
+ * @param[out] list  Not NULL. The list, owned by the caller: free it with khonsu_prepared_list_free. NULL on failure.
+ * @param[out] error May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: listed; there may be none.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db or list is NULL.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_db_recover(const struct khonsu_db *db,
+                                struct khonsu_prepared_list **list,
+                                struct khonsu_error **error);
+
+/**
+ * How many transactions a list has.
+ *
+ * @param[in] list NULL for none.
+ * @return Their number; 0 for NULL.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+size_t khonsu_prepared_list_count(const struct khonsu_prepared_list *list);
+
+/**
+ * Writes what is known of one transaction of a list.
+ *
+ * @param[in]  list      Not NULL.
+ * @param[in]  index     From 0 to before khonsu_prepared_list_count.
+ * @param[out] info      Not NULL. The first info_size bytes of a khonsu_prepared_info are written, no more than its
+ *                       size. What its pointer points to is borrowed, and valid until the list is freed.
+ * @param[in]  info_size sizeof(khonsu_prepared_info) as the caller knows it; not 0.
+ * @param[out] error     May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: written.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: list or info is NULL, info_size is 0, or there is no such index; info is not
+ *   written.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_prepared_list_get(const struct khonsu_prepared_list *list,
+                                       size_t index,
+                                       struct khonsu_prepared_info *info,
+                                       size_t info_size,
+                                       struct khonsu_error **error);
+
+/**
+ * Gives one of the keys that a transaction of a list is going to write. Only those in doubt have them: one that was
+ * decided heuristically has no keys any more, though its info says how many there were.
+ *
+ * @param[in]  list      Not NULL.
+ * @param[in]  index     From 0 to before khonsu_prepared_list_count.
+ * @param[in]  key_index From 0 to before written_keys of its khonsu_prepared_info.
+ * @param[out] key       Not NULL. Borrowed, and valid until the list is freed; not terminated by a NUL.
+ * @param[out] key_len   Not NULL. Bytes of key.
+ * @param[out] error     May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: key and key_len are written.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: list, key or key_len is NULL, or there is no such index.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction was decided heuristically.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure neither is written. Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_prepared_list_key(const struct khonsu_prepared_list *list,
+                                       size_t index,
+                                       size_t key_index,
+                                       const void **key,
+                                       size_t *key_len,
+                                       struct khonsu_error **error);
+
+/**
+ * Frees a list, and with it what it has lent.
+ *
+ * @param[in] list Consumed; NULL does nothing.
+ *
+ * Threads: once, by any thread, when no other uses it. Since: 0.1
+ */
+void khonsu_prepared_list_free(struct khonsu_prepared_list *list);
 
 /**
  * Imports a schema.

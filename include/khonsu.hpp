@@ -105,13 +105,18 @@ enum class Status : std::int32_t {
   conflict = KHONSU_STATUS_CONFLICT,
   timeout = KHONSU_STATUS_TIMEOUT,
   cancelled = KHONSU_STATUS_CANCELLED,
+  busy = KHONSU_STATUS_BUSY,
   invalid_argument = KHONSU_STATUS_INVALID_ARGUMENT,
   invalid_state = KHONSU_STATUS_INVALID_STATE,
   schema_mismatch = KHONSU_STATUS_SCHEMA_MISMATCH,
   limit_exceeded = KHONSU_STATUS_LIMIT_EXCEEDED,
+  duplicate = KHONSU_STATUS_DUPLICATE,
+  already_decided = KHONSU_STATUS_ALREADY_DECIDED,
+  heuristic = KHONSU_STATUS_HEURISTIC,
   storage = KHONSU_STATUS_STORAGE,
   corruption = KHONSU_STATUS_CORRUPTION,
   locked = KHONSU_STATUS_LOCKED,
+  not_durable = KHONSU_STATUS_NOT_DURABLE,
   panic = KHONSU_STATUS_PANIC
 };
 
@@ -144,6 +149,30 @@ enum class Durability : std::int32_t {
 };
 
 enum class Direction : std::int32_t { forward = KHONSU_DIRECTION_FORWARD, reverse = KHONSU_DIRECTION_REVERSE };
+
+/// What a database says when it is asked to prepare a transaction; "no" is an error.
+enum class Vote : std::int32_t { yes = KHONSU_VOTE_YES, read_only = KHONSU_VOTE_READ_ONLY };
+
+/// What becomes of a prepared transaction.
+enum class Decision : std::int32_t { commit = KHONSU_DECISION_COMMIT, rollback = KHONSU_DECISION_ROLLBACK };
+
+/// Where a transaction stands that Database::recover lists.
+enum class PreparedState : std::int32_t {
+  prepared = KHONSU_PREPARED_STATE_PREPARED,
+  heuristic_commit = KHONSU_PREPARED_STATE_HEURISTIC_COMMIT,
+  heuristic_rollback = KHONSU_PREPARED_STATE_HEURISTIC_ROLLBACK
+};
+
+/// How a transaction is prepared; combined by |.
+enum class PrepareFlags : std::uint32_t {
+  none = 0,
+  allow_volatile = KHONSU_PREPARE_ALLOW_VOLATILE,  ///< a database that cannot keep it over its end may vote yes, too
+  hold_reads = KHONSU_PREPARE_HOLD_READS           ///< one that wrote nothing holds what it has read, and votes yes
+};
+
+constexpr PrepareFlags operator|(PrepareFlags one, PrepareFlags other) noexcept {
+  return static_cast<PrepareFlags>(static_cast<std::uint32_t>(one) | static_cast<std::uint32_t>(other));
+}
 
 enum class IpcFormat : std::int32_t { file = KHONSU_IPC_FORMAT_FILE, stream = KHONSU_IPC_FORMAT_STREAM };
 
@@ -244,6 +273,7 @@ struct Conflict {
   std::string key;
   std::optional<ScannedRange> range;  ///< set for phantoms of scans
   std::uint64_t version;              ///< commit version of the other transaction; 0 when unknown
+  std::optional<std::string> global_id;  ///< of the transaction in doubt that holds the key, if it is one
 };
 
 /// Why a call failed. Threads: immutable.
@@ -279,7 +309,9 @@ class Error : public detail::Handle<khonsu_error, khonsu_error_free> {
     for (std::size_t index = 0; index < count; ++index) {
       khonsu_conflict raw{};
       if (khonsu_error_conflict(get(), index, &raw, sizeof(raw)) != KHONSU_STATUS_OK) break;
-      Conflict conflict{static_cast<ConflictKind>(raw.kind), text(raw.key, raw.key_len), std::nullopt, raw.version};
+      Conflict conflict{static_cast<ConflictKind>(raw.kind), text(raw.key, raw.key_len), std::nullopt, raw.version,
+                        std::nullopt};
+      if (raw.global_id != nullptr) conflict.global_id = text(raw.global_id, raw.global_id_len);
       if (raw.has_range != 0) {
         conflict.range.emplace();
         if (raw.range_start != nullptr) conflict.range->start = text(raw.range_start, raw.range_start_len);
@@ -288,6 +320,13 @@ class Error : public detail::Handle<khonsu_error, khonsu_error_free> {
       conflicts.push_back(std::move(conflict));
     }
     return conflicts;
+  }
+
+  /// How the prepared transaction was decided that an already_decided or heuristic error tells of.
+  [[nodiscard]] std::optional<Decision> decision() const noexcept {
+    const std::int32_t decision = khonsu_error_decision(get());
+    if (decision == 0) return std::nullopt;
+    return static_cast<Decision>(decision);
   }
 
  private:
@@ -779,7 +818,13 @@ class Options : public detail::OptionsHandle<khonsu_options, khonsu_options_new,
     set(khonsu_options_set_max_transaction_bytes, bytes);
     return *this;
   }
-  /// Bytes of all values; 0: no limit.
+  /// Bytes that values take of the memory; the others are read back from the path when they are asked for. 0: all are in
+  /// memory.
+  Options &memory_budget(std::uint64_t bytes) {
+    set(khonsu_options_set_memory_budget, bytes);
+    return *this;
+  }
+  /// Bytes of all values in memory; 0: no limit.
   Options &max_total_bytes(std::uint64_t bytes) {
     set(khonsu_options_set_max_total_bytes, bytes);
     return *this;
@@ -1207,6 +1252,18 @@ class Transaction : public detail::Handle<khonsu_txn, khonsu_txn_free> {
     const khonsu_status status = khonsu_txn_rollback(get(), call.out());
     return call.result(status);
   }
+  /// Ends the transaction by the first phase of a two-phase commit: after Vote::yes it is committed or rolled back by its
+  /// global id, through the database. Any failure is a no; invalid_argument (the id, the flags) leaves it open, all
+  /// others roll it back. Fails: conflict (also when something that was read is not the newest), duplicate (the id is
+  /// taken), not_durable (the database cannot keep it, and flags do not allow that), storage, schema_mismatch.
+  Result<Vote> prepare(Bytes global_id, PrepareFlags flags = PrepareFlags::none) {
+    std::int32_t vote = 0;
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_prepare(get(), global_id.data(), global_id.size(),
+                                                    static_cast<std::uint32_t>(flags), &vote, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return static_cast<Vote>(vote);
+  }
   /// The version that the commit made, or the snapshot's of a transaction that wrote nothing. Fails: invalid_state (not committed).
   [[nodiscard]] Result<std::uint64_t> commit_version() const {
     std::uint64_t version = 0;
@@ -1255,6 +1312,16 @@ class Transaction : public detail::Handle<khonsu_txn, khonsu_txn_free> {
 
 /// Counters of a database; fields as khonsu.h says.
 using Stats = khonsu_stats;
+
+/// A prepared transaction that is in doubt, or that was decided heuristically and not forgotten.
+struct PreparedTransaction {
+  std::string global_id;
+  std::chrono::microseconds prepared_at;  ///< since 1970 UTC
+  PreparedState state;
+  std::uint64_t written_keys;
+  std::uint64_t bytes;            ///< of these keys and what is written there
+  std::vector<std::string> keys;  ///< that it is going to write; none after a heuristic decision
+};
 
 namespace detail {
 
@@ -1428,6 +1495,68 @@ class Database : public detail::Handle<khonsu_db, khonsu_db_free> {
     const khonsu_status status = khonsu_db_stats(get(), &stats, sizeof(stats), call.out());
     if (status != KHONSU_STATUS_OK) return call.error(status);
     return stats;
+  }
+  /// Commits a prepared transaction; gives the version, or nothing where no such one is in doubt or remembered. May be
+  /// repeated. Fails: already_decided (it was rolled back), heuristic (an operator has decided: error().decision()),
+  /// busy (another call is at it), storage (it is in doubt still).
+  Result<std::optional<std::uint64_t>> commit_prepared(Bytes global_id) const {
+    std::uint64_t version = 0;
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_db_commit_prepared(get(), global_id.data(), global_id.size(), &version, call.out());
+    if (status == KHONSU_STATUS_OK) return std::optional<std::uint64_t>(version);
+    if (status == KHONSU_STATUS_NOT_FOUND) return std::optional<std::uint64_t>();
+    return call.error(status);
+  }
+  /// Rolls a prepared transaction back; false where no such one is in doubt or remembered. May be repeated. Fails as
+  /// commit_prepared, already_decided for one that was committed.
+  Result<bool> rollback_prepared(Bytes global_id) const {
+    detail::Call call;
+    const khonsu_status status = khonsu_db_rollback_prepared(get(), global_id.data(), global_id.size(), call.out());
+    return call.found(status);
+  }
+  /// Decides about a prepared transaction in the place of its coordinator, which is told when that decides; false where
+  /// no such one is in doubt or remembered. Fails: already_decided (by the coordinator), heuristic (otherwise, before),
+  /// busy, storage.
+  Result<bool> decide_heuristically(Bytes global_id, Decision decision) const {
+    detail::Call call;
+    const khonsu_status status = khonsu_db_decide_heuristically(get(), global_id.data(), global_id.size(),
+                                                                static_cast<std::int32_t>(decision), call.out());
+    return call.found(status);
+  }
+  /// Forgets how a prepared transaction ended; its id may be used again. Fails: invalid_state (it is in doubt), storage.
+  Result<void> forget(Bytes global_id) const {
+    detail::Call call;
+    const khonsu_status status = khonsu_db_forget(get(), global_id.data(), global_id.size(), call.out());
+    return call.result(status);
+  }
+  /// The prepared transactions: those in doubt, the oldest first, then those decided heuristically and not forgotten.
+  [[nodiscard]] Result<std::vector<PreparedTransaction>> recover() const {
+    khonsu_prepared_list *raw = nullptr;
+    detail::Call call;
+    const khonsu_status status = khonsu_db_recover(get(), &raw, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    const detail::Handle<khonsu_prepared_list, khonsu_prepared_list_free> list(raw);
+    const std::size_t count = khonsu_prepared_list_count(raw);
+    std::vector<PreparedTransaction> prepared;
+    prepared.reserve(count);
+    for (std::size_t index = 0; index < count; ++index) {
+      khonsu_prepared_info info{};
+      if (khonsu_prepared_list_get(raw, index, &info, sizeof(info), nullptr) != KHONSU_STATUS_OK) break;
+      PreparedTransaction one{std::string(static_cast<const char *>(info.global_id), info.global_id_len),
+                              std::chrono::microseconds(info.time_micros),
+                              static_cast<PreparedState>(info.state),
+                              info.written_keys,
+                              info.bytes,
+                              {}};
+      const void *key = nullptr;
+      std::size_t size = 0;
+      while (khonsu_prepared_list_key(raw, index, one.keys.size(), &key, &size, nullptr) == KHONSU_STATUS_OK) {
+        one.keys.emplace_back(static_cast<const char *>(key), size);
+      }
+      prepared.push_back(std::move(one));
+    }
+    return prepared;
   }
   /// Puts everything that is committed on the disk; a database in memory has nothing to do. Fails: storage.
   [[nodiscard]] Result<void> sync() const {

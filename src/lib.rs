@@ -15,9 +15,10 @@
 //! - *Memory is bounded by what can be seen.* Versions that no live snapshot can see are reclaimed, also those between
 //!   two snapshots, so a long reader does not make hot keys grow.
 //!
-//! A database is in memory, or stored: see [`storage::open`]. What is *not* promised: all keys and values are in memory
-//! in both cases. A write transaction may fail
-//! with a conflict and must then be rerun, which [`stm::TransactionManager::transact`] does.
+//! A database is in memory, or stored: see [`storage::open`]. It can take part in transactions over several databases:
+//! see [`two_phase_commit`]. What is *not* promised: all keys are in memory in both cases, and so are all values unless
+//! [`storage::DurableOptions::memory_budget`] says otherwise. A write transaction may fail with a conflict and must then
+//! be rerun, which [`stm::TransactionManager::transact`] does.
 //!
 //! # Example
 //! ```
@@ -51,3 +52,4 @@ pub mod ffi;
 mod samples;
 pub mod stm;
 pub mod storage;
+pub mod two_phase_commit;

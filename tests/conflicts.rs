@@ -68,8 +68,13 @@ fn strategies_at_every_level_for_every_write() {
                         assert_eq!(committed_rows(&database, "other"), Some(vec![5]), "the rest commits: {case}");
                     }
                     None => {
-                        let expected =
-                            Conflict { kind: ConflictKind::WriteWrite, key: b"k".to_vec(), range: None, version };
+                        let expected = Conflict {
+                            kind: ConflictKind::WriteWrite,
+                            key: b"k".to_vec(),
+                            range: None,
+                            version,
+                            holder: None,
+                        };
                         assert_eq!(conflicts_of(committed), [expected], "{case}");
                         assert_eq!(state(&database), named(&[("k", 1)]), "nothing is applied: {case}");
                     }
@@ -218,6 +223,7 @@ fn every_failing_key_is_reported() {
         kind: ConflictKind::WriteWrite,
         key: key.as_bytes().to_vec(),
         range: None,
+        holder: None,
         version,
     };
     assert_eq!(conflicts, [conflict("a", first), conflict("d", second)]);
@@ -243,7 +249,8 @@ fn certification_says_what_was_overwritten() {
 
     let mut conflicts = conflicts_of(transaction.commit());
     conflicts.sort_by(|one, other| one.key.cmp(&other.key));
-    let conflict = |kind, key: &[u8], range, version| Conflict { kind, key: key.to_vec(), range, version };
+    let conflict =
+        |kind, key: &[u8], range, version| Conflict { kind, key: key.to_vec(), range, version, holder: None };
     assert_eq!(
         conflicts,
         [

@@ -4,6 +4,7 @@
 mod durable;
 
 use std::fs;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -11,8 +12,8 @@ use arrow_array::types::Int32Type;
 use arrow_array::{ArrayRef, DictionaryArray, ListArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_schema::Schema;
 use durable::*;
-use khonsu::stm::{Durability, Error};
-use khonsu::storage::{Change, Commit, DurableOptions, DurableStorage, Mutation, Prepared, Progress, Storage};
+use khonsu::stm::{Decision, Durability, Error, GlobalId, Held, KeyRange, Outcome};
+use khonsu::storage::{Change, DurableOptions, DurableStorage, Mutation, Progress, Storage, StoredPrepared};
 
 #[test]
 fn all_kinds_of_mutations_come_back() {
@@ -86,12 +87,20 @@ fn many_keys_come_back_and_no_deleted_one() {
 }
 
 /// Numbers that are the same in each run.
-struct Random(u64);
+struct Random {
+    state: u64,
+    /// Of the last entry.
+    time: i64,
+}
 
 impl Random {
+    fn new(seed: u64) -> Random {
+        Random { state: seed, time: 0 }
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.state >> 33) % bound
     }
 
     fn mutations(&mut self) -> Vec<Mutation> {
@@ -109,32 +118,79 @@ impl Random {
             .collect()
     }
 
-    /// Stores a group of commits, and adds the states behind each of them.
+    fn held(&mut self) -> Held {
+        let key = |number: u64| format!("key {number}").into_bytes();
+        let keys = (0..self.below(3)).map(|number| key(number + 7)).collect();
+        let ranges = (0..self.below(3)).map(|_| {
+            let mut bound = || match self.below(3) {
+                0 => Bound::Unbounded,
+                1 => Bound::Included(key(self.below(20))),
+                _ => Bound::Excluded(key(self.below(20))),
+            };
+            KeyRange::new(bound(), bound())
+        });
+        Held { ranges: ranges.collect(), keys }
+    }
+
+    /// Anything that may come after a state.
+    fn entry(&mut self, model: &Model) -> Entry {
+        self.time += 1;
+        let (version, time_micros) = (model.version + 1 + self.below(3), self.time);
+        let heuristic = self.below(4) == 0;
+        let choice = self.below(12);
+        let end = |random: &mut Random, decision, version| {
+            let chosen = &model.prepared[random.below(model.prepared.len() as u64) as usize];
+            let outcome = Outcome { id: chosen.id.clone(), decision, heuristic, time_micros, version };
+            (outcome, chosen.mutations.clone())
+        };
+        match choice {
+            0..=2 => {
+                // Names that are free come again.
+                let known = |id: &GlobalId| {
+                    let is = |other: &GlobalId| other == id;
+                    model.prepared.iter().any(|prepared| is(&prepared.id))
+                        || model.outcomes.iter().any(|outcome| is(&outcome.id))
+                };
+                let mut id = id(&format!("transaction {}", self.below(30)));
+                if known(&id) {
+                    id = durable::id(&format!("transaction of {time_micros}"));
+                }
+                let (mutations, held) = (self.mutations(), self.held());
+                Entry::Prepared(StoredPrepared { id, time_micros, mutations, held })
+            }
+            3 | 4 if !model.prepared.is_empty() => {
+                let (outcome, mutations) = end(self, Decision::Commit, version);
+                Entry::Deciding(outcome, mutations)
+            }
+            5 if !model.prepared.is_empty() => Entry::RolledBack(end(self, Decision::Rollback, 0).0),
+            6 | 7 if !model.outcomes.is_empty() => {
+                let chosen = self.below(model.outcomes.len() as u64) as usize;
+                Entry::Forgotten(model.outcomes[chosen].id.clone())
+            }
+            _ => Entry::Commit(version, self.mutations()),
+        }
+    }
+
+    /// Stores a group of entries, and adds the states behind each of them.
     fn apply_group(&mut self, storage: &DurableStorage, states: &mut Vec<Model>, durability: Durability) {
-        let group: Vec<(u64, Vec<Mutation>)> = (0..1 + self.below(4))
-            .map(|_| {
-                let mut model = states.last().expect("there is a first one").clone();
-                let (version, mutations) = (model.version + 1 + self.below(3), self.mutations());
-                model.commit(version, &mutations);
-                states.push(model);
-                (version, mutations)
-            })
-            .collect();
-        let prepared: Vec<(u64, Prepared)> = group
-            .into_iter()
-            .map(|(version, mutations)| (version, storage.prepare(mutations).expect("it can be stored")))
-            .collect();
-        let commits: Vec<Commit<'_, Prepared>> =
-            prepared.iter().map(|(version, prepared)| Commit { version: *version, prepared }).collect();
-        storage.apply(&commits, durability).expect("it is stored");
+        let mut group = Vec::new();
+        for _ in 0..1 + self.below(4) {
+            let mut model = states.last().expect("there is a first one").clone();
+            let entry = self.entry(&model);
+            model.take(&entry);
+            states.push(model);
+            group.push(entry);
+        }
+        store(storage, &group, durability).expect("it is stored");
     }
 }
 
 #[test]
 fn random_commits_come_back_whenever_it_is_opened_again() {
     let folder = Folder::new("random");
-    let mut random = Random(4);
-    let mut states = vec![Model::default()];
+    let mut random = Random::new(4);
+    let (mut states, mut checkpoint) = (vec![Model::default()], 0);
+    let (mut in_doubt, mut remembered) = (0, 0);
     for round in 0..150 {
         let storage = open(&folder);
         let loaded = load(&storage).expect("it loads");
@@ -151,10 +207,14 @@ fn random_commits_come_back_whenever_it_is_opened_again() {
                 storage.sync().expect("it is synced");
                 kept = states.len();
             }
-            if random.below(20) == 0 {
+            if random.below(12) == 0 {
+                let len = states.len();
                 let newest = states.last_mut().expect("there is a first one");
                 storage.checkpoint(newest).expect("it is written");
-                kept = states.len();
+                // Otherwise it was there, and does nothing for what was noted since.
+                if newest.version > checkpoint {
+                    (checkpoint, kept) = (newest.version, len);
+                }
             }
         }
         if random.below(3) == 0 {
@@ -164,16 +224,18 @@ fn random_commits_come_back_whenever_it_is_opened_again() {
             drop(storage);
         }
         let loaded = load(&open(&folder.copy("random-copy"))).expect("it loads");
-        assert!(states[kept - 1..].contains(&loaded), "round {round}: an acknowledged commit is lost");
+        assert!(states[kept - 1..].contains(&loaded), "round {round}: something acknowledged is lost");
+        in_doubt += loaded.prepared.len();
+        remembered += loaded.outcomes.len();
     }
-    assert!(folder.segments().len() > 3);
+    assert!(checkpoint > 0 && in_doubt > 500 && remembered > 500, "{in_doubt} in doubt, {remembered} remembered");
 }
 
 /// A log with synced groups of commits, and the states behind each commit, the groups' numbers beside.
 fn sample(name: &str, groups: usize) -> (Folder, Vec<Model>, Vec<usize>) {
     let folder = Folder::new(name);
     let storage = open(&folder);
-    let (mut random, mut states, mut ends) = (Random(7), vec![load(&storage).expect("it loads")], vec![1]);
+    let (mut random, mut states, mut ends) = (Random::new(7), vec![load(&storage).expect("it loads")], vec![1]);
     for _ in 0..groups {
         random.apply_group(&storage, &mut states, Durability::Synced);
         ends.push(states.len());
@@ -221,7 +283,7 @@ fn a_log_may_end_at_any_byte() {
 
 /// Flips one bit after the other, and gives what is loaded then.
 fn flip_bits(folder: &Folder, mut check: impl FnMut(&str, Result<Model, Error>)) {
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     for segment in folder.segments() {
         let whole = fs::read(&segment).expect("it can be read");
         let mut position = 0;
@@ -282,7 +344,7 @@ fn no_flipped_bit_loses_anything_of_a_database_that_was_closed() {
 fn a_group_that_was_not_synced_may_lack_any_block() {
     let folder = Folder::new("torn");
     let storage = open(&folder);
-    let (mut random, mut states) = (Random(3), vec![load(&storage).expect("it loads")]);
+    let (mut random, mut states) = (Random::new(5), vec![load(&storage).expect("it loads")]);
     random.apply_group(&storage, &mut states, Durability::Synced);
     let (synced, segment) = (states.len(), folder.segments().pop().expect("there is one"));
     let begin = end_of(&fs::read(&segment).expect("it can be read"));
@@ -425,10 +487,12 @@ fn only_a_database_is_opened_and_only_once() {
     drop(open(&folder));
     assert!(!stale.exists() && !stale_folder.exists());
 
-    for (format, expected) in [("khonsu storage 2\n", true), ("khonsu storage 0\n", false), ("", false)] {
+    for (format, expected) in [("khonsu storage 3\n", true), ("khonsu storage 0\n", false), ("", false)] {
         fs::write(folder.join("FORMAT"), format).expect("it can be written");
         match try_open(&folder) {
-            Err(Error::Storage(text)) if expected => assert!(text.contains('2') && text.contains('1'), "{text}"),
+            Err(Error::Storage(text)) if expected => {
+                assert!(text.contains("is 3") && text.contains("up to 2"), "{text}")
+            }
             Err(Error::Corruption(_)) if !expected => {}
             other => panic!("{format:?}: {other:?}"),
         }

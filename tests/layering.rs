@@ -55,6 +55,17 @@ fn storage_names_nothing_above_it() {
 }
 
 #[test]
+fn two_phase_commit_names_the_core_alone() {
+    let sources = sources(&root().join("two_phase_commit"));
+    assert!(!sources.is_empty(), "two-phase commit was not found");
+    for path in sources {
+        let text = fs::read_to_string(&path).expect("sources are text");
+        let found = lines_with(&text, &["ffi", "storage::", "extern \"C\"", "libc::", "std::fs"]);
+        assert!(found.is_empty(), "{}: {found:?}", path.display());
+    }
+}
+
+#[test]
 fn unsafe_code_stays_in_its_places() {
     for path in sources(&root()) {
         let text = fs::read_to_string(&path).expect("sources are text");

@@ -3,7 +3,8 @@
 //!
 //! The reference keeps the whole database once per commit. A write conflicts if its key was committed later than the
 //! transaction last read it, or, unread, began. Serializable transactions are certified by a straightforward form of
-//! the Serial Safety Net: see [`Certification`].
+//! the Serial Safety Net: see [`Certification`]. One that is prepared must have read what is newest, and holds what it
+//! has read and is going to write until it is decided.
 
 mod common;
 
@@ -13,9 +14,10 @@ use std::rc::Rc;
 
 use common::{LEVELS, Numbers, RESOLUTIONS, flat, numbers};
 use khonsu::stm::{
-    BoundKey, Conflict, ConflictKind, ConflictResolution, Cursor, Direction, Error, IsolationLevel, KeyRange, Options,
-    Transaction, TransactionManager, TransactionOptions, Value,
+    BoundKey, Conflict, ConflictKind, ConflictResolution, Cursor, Decision, Direction, Error, GlobalId, IsolationLevel,
+    KeyRange, Options, PrepareOptions, Transaction, TransactionManager, TransactionOptions, Value, Vote,
 };
+use khonsu::two_phase_commit::TwoPhaseCommitParticipant;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -52,6 +54,10 @@ enum Operation {
     Release(u64),
     Commit,
     Rollback,
+    /// Whether reads are held, too.
+    Prepare(bool),
+    /// Which of the prepared ones, counted around, and whether an operator decides.
+    Decide(usize, Decision, bool),
     /// Reclaims everything that can be.
     Stats,
 }
@@ -154,6 +160,29 @@ struct ModelTransaction {
     savepoints: Vec<(u64, BTreeMap<Key, StagedWrite>)>,
     next_savepoint: u64,
     cursors: [Option<ModelCursor>; CURSORS],
+}
+
+/// A transaction in doubt.
+struct Held {
+    id: GlobalId,
+    transaction: ModelTransaction,
+    changes: BTreeMap<Key, Option<Vec<u64>>>,
+}
+
+impl Held {
+    fn certified(&self) -> bool {
+        self.transaction.isolation == IsolationLevel::Serializable && self.transaction.tracks_reads()
+    }
+
+    fn reads(&self, key: &[u8]) -> bool {
+        self.certified()
+            && (self.transaction.reads.contains_key(key)
+                || self.transaction.ranges.iter().any(|range| range.covers(key)))
+    }
+
+    fn excludes_writer(&self, key: &[u8]) -> bool {
+        self.changes.contains_key(key) || self.reads(key)
+    }
 }
 
 enum Outcome {
@@ -336,7 +365,7 @@ impl ModelTransaction {
             let later = certification.later(key, self.began_version);
             for (version, _) in later {
                 let range: Option<KeyRange> = Option::clone(&range);
-                stale.push((Conflict { kind, key: key.clone(), range, version: *version }, later[0].1));
+                stale.push((Conflict { kind, key: key.clone(), range, version: *version, holder: None }, later[0].1));
             }
         };
         for (key, absent) in self.reads_only() {
@@ -363,10 +392,8 @@ impl ModelTransaction {
         }
     }
 
-    fn outcome(&self, newest: &Snapshot, certification: &Certification) -> Outcome {
-        if self.writes.is_empty() {
-            return self.unchanged(newest, certification);
-        }
+    /// What its writes come to on top of what is newest; ignored ones are left out.
+    fn resolved(&self, newest: &Snapshot) -> Result<BTreeMap<Key, Option<Vec<u64>>>, Vec<Conflict>> {
         let version_of = |key: &[u8]| newest.get(key).map_or(0, |cell| cell.version);
         let serializable = self.isolation == IsolationLevel::Serializable;
         let mut changes = BTreeMap::new();
@@ -394,6 +421,7 @@ impl ModelTransaction {
                         kind: ConflictKind::WriteWrite,
                         key: key.clone(),
                         range: None,
+                        holder: None,
                         version: version_of(key),
                     });
                     continue;
@@ -401,13 +429,16 @@ impl ModelTransaction {
             };
             changes.insert(key.clone(), change);
         }
-        if !conflicts.is_empty() {
-            return Outcome::conflicts(conflicts);
-        }
-        if changes.is_empty() {
-            return self.unchanged(newest, certification);
-        }
-        if !serializable {
+        if conflicts.is_empty() { Ok(changes) } else { Err(conflicts) }
+    }
+
+    fn outcome(&self, newest: &Snapshot, certification: &Certification) -> Outcome {
+        let changes = match self.resolved(newest) {
+            Ok(changes) if changes.is_empty() => return self.unchanged(newest, certification),
+            Ok(changes) => changes,
+            Err(conflicts) => return Outcome::conflicts(conflicts),
+        };
+        if self.isolation != IsolationLevel::Serializable {
             return Outcome::Committed { changes, low: None };
         }
         let stale = self.stale_reads(newest, certification);
@@ -456,6 +487,9 @@ struct World {
     certification: Certification,
     slots: [Option<Slot>; SLOTS],
     bound: BTreeMap<Key, Rc<BoundKey<Numbers>>>,
+    in_doubt: Vec<Held>,
+    /// Ids that were used.
+    ids: u64,
 }
 
 fn value_of(rows: &[u64]) -> Value<Numbers> {
@@ -498,6 +532,8 @@ impl World {
             certification: Certification::default(),
             slots: [const { None }; SLOTS],
             bound: BTreeMap::new(),
+            in_doubt: Vec::new(),
+            ids: 0,
         }
     }
 
@@ -546,6 +582,13 @@ impl World {
             let stats = self.database.stats();
             let live = self.newest.values().filter(|cell| cell.rows.is_some()).count() as u64;
             assert!(stats.keys >= live && stats.versions >= live);
+            assert_eq!(stats.prepared_transactions, self.in_doubt.len() as u64);
+            return;
+        }
+        if let Operation::Decide(which, decision, heuristic) = operation {
+            if !self.in_doubt.is_empty() {
+                self.decide(which % self.in_doubt.len(), decision, heuristic);
+            }
             return;
         }
         let mut slot = match self.slots[number].take() {
@@ -555,7 +598,7 @@ impl World {
         let (newest, version) = (Rc::clone(&self.newest), self.version);
         let Slot { model, real, cursors } = &mut slot;
         match operation {
-            Operation::Begin { .. } | Operation::Stats => unreachable!("done above"),
+            Operation::Begin { .. } | Operation::Stats | Operation::Decide(..) => unreachable!("done above"),
             Operation::Get((key, bound)) => {
                 let expected = model.read(&key, &newest, version);
                 let found = match bound {
@@ -668,6 +711,10 @@ impl World {
                 self.commit(slot);
                 return;
             }
+            Operation::Prepare(hold_reads) => {
+                self.prepare(slot, hold_reads);
+                return;
+            }
             Operation::Rollback => {
                 real.rollback().unwrap();
                 assert!(!real.is_open() && real.commit_version().is_none());
@@ -682,17 +729,16 @@ impl World {
         let committed = real.commit();
         assert!(!real.is_open(), "commit ends it");
         assert_eq!(real.commit_version(), committed.as_ref().ok().copied());
+        let excluded = self.excluded_writes(&model);
+        if !excluded.is_empty() {
+            assert_held(committed, &excluded);
+            return;
+        }
         let expected = match (model.outcome(&self.newest, &self.certification), &committed) {
             (Outcome::Conflicts { otherwise: Some(otherwise), .. }, Ok(_)) => *otherwise,
             (expected, _) => expected,
         };
         let certified = model.isolation == IsolationLevel::Serializable && model.tracks_reads();
-        let among = |conflicts: &[Conflict], reasons: &[Conflict]| {
-            assert!(!conflicts.is_empty());
-            for conflict in conflicts {
-                assert!(conflict_is_among(conflict, reasons), "{conflict:?} is none of {reasons:?}");
-            }
-        };
         match (expected, committed) {
             (Outcome::Unchanged, Ok(version)) => {
                 assert!(version >= model.began_version);
@@ -712,9 +758,9 @@ impl World {
                 newest.extend(changes.into_iter().map(|(key, rows)| (key, Cell { version, rows })));
                 self.version = version;
             }
-            (Outcome::Conflicts { reasons, .. }, Err(Error::Conflict(conflicts))) => among(&conflicts, &reasons),
-            (Outcome::ConflictsAtSnapshot(reasons), Err(Error::Conflict(conflicts))) => {
-                among(&conflicts, &reasons);
+            (Outcome::Conflicts { reasons, .. }, failed @ Err(Error::Conflict(_))) => assert_among(failed, &reasons),
+            (Outcome::ConflictsAtSnapshot(reasons), failed @ Err(Error::Conflict(_))) => {
+                assert_among(failed, &reasons);
                 self.certification.leave_reader(&model, model.began_version);
             }
             (Outcome::ConflictsAtSnapshot(reasons), committed) => panic!("{committed:?} in spite of {reasons:?}"),
@@ -727,10 +773,109 @@ impl World {
         }
     }
 
+    /// What it writes, and others in doubt hold, with their ids.
+    fn excluded_writes(&self, model: &ModelTransaction) -> Vec<(Key, GlobalId)> {
+        let pairs = self.in_doubt.iter().flat_map(|held| model.writes.keys().map(move |key| (key, held)));
+        let excluded = pairs.filter(|(key, held)| held.excludes_writer(key));
+        excluded.map(|(key, held)| (key.clone(), held.id.clone())).collect()
+    }
+
+    /// What it has read, and others in doubt are going to write.
+    fn excluded_reads(&self, model: &ModelTransaction) -> Vec<(Key, GlobalId)> {
+        let reads = |key: &Key| {
+            model.reads_only().any(|(read, _)| read == key) || model.ranges.iter().any(|range| range.covers(key))
+        };
+        let pairs = self.in_doubt.iter().flat_map(|held| held.changes.keys().map(move |key| (key, held)));
+        pairs.filter(|(key, _)| reads(key)).map(|(key, held)| (key.clone(), held.id.clone())).collect()
+    }
+
+    fn prepare(&mut self, slot: Slot, hold_reads: bool) {
+        let Slot { model, mut real, .. } = slot;
+        self.ids += 1;
+        let id = GlobalId::new(&self.ids.to_be_bytes()).unwrap();
+        let options = PrepareOptions { allow_volatile: true, hold_reads };
+        let vote = self.database.prepare(&mut real, &id, options);
+        assert!(!real.is_open(), "prepare ends it");
+        let certified = model.isolation == IsolationLevel::Serializable && model.tracks_reads();
+        let mut excluded = self.excluded_writes(&model);
+        if certified {
+            excluded.extend(self.excluded_reads(&model));
+        }
+        if !excluded.is_empty() {
+            // Others that hold something come before everything else.
+            return assert_held(vote, &excluded);
+        }
+        let changes = match model.resolved(&self.newest) {
+            Ok(changes) => changes,
+            Err(reasons) => return assert_among(vote, &reasons),
+        };
+        if certified {
+            let stale = model.stale_reads(&self.newest, &self.certification);
+            if !stale.is_empty() {
+                return assert_among(vote, &stale.into_iter().map(|(conflict, _)| conflict).collect::<Vec<_>>());
+            }
+        }
+        let has_read = !model.reads.is_empty() || model.ranges.iter().any(|range| range.reached.is_some());
+        match vote {
+            Ok(Vote::Yes) => {
+                assert!(!changes.is_empty() || hold_reads && certified && has_read);
+                self.in_doubt.push(Held { id, transaction: model, changes });
+            }
+            Ok(Vote::ReadOnly) => {
+                assert!(changes.is_empty(), "{changes:?} have to be decided");
+                let only_read = model.reads_only().next().is_some();
+                assert!(!(hold_reads && certified && only_read), "there are reads to hold");
+                if certified {
+                    self.certification.leave_reader(&model, model.began_version);
+                }
+            }
+            Err(error) => panic!("{error:?} without a reason"),
+        }
+    }
+
+    fn decide(&mut self, which: usize, decision: Decision, heuristic: bool) {
+        let held = self.in_doubt.remove(which);
+        let version = match (decision, heuristic) {
+            (Decision::Rollback, false) => {
+                self.database.rollback(&held.id).unwrap();
+                assert!(matches!(self.database.commit(&held.id), Err(Error::AlreadyDecided(_))));
+                return;
+            }
+            (Decision::Commit, false) => {
+                let version = self.database.commit(&held.id).expect("no conflict can come up");
+                assert_eq!(self.database.commit(&held.id), Ok(version));
+                version
+            }
+            (_, true) => {
+                self.database.decide_heuristically(&held.id, decision).expect("no conflict can come up");
+                let Err(Error::Heuristic(outcome)) = self.database.commit(&held.id) else { panic!("it is reported") };
+                TwoPhaseCommitParticipant::forget(&self.database, &held.id).unwrap();
+                if decision == Decision::Rollback {
+                    return;
+                }
+                outcome.version
+            }
+        };
+        assert!(version > self.version, "versions grow");
+        if held.certified() {
+            self.certification.leave_reader(&held.transaction, version);
+        }
+        for key in held.changes.keys() {
+            self.certification.commits.entry(key.clone()).or_default().push((version, version));
+        }
+        let newest = Rc::make_mut(&mut self.newest);
+        newest.extend(held.changes.into_iter().map(|(key, rows)| (key, Cell { version, rows })));
+        self.version = version;
+    }
+
     /// With nobody left, exactly the newest state is held, and every byte of it is counted once.
     fn finish(mut self) {
         self.slots = [const { None }; SLOTS];
         let bound = std::mem::take(&mut self.bound);
+        while !self.in_doubt.is_empty() {
+            let decision = if self.in_doubt.len().is_multiple_of(2) { Decision::Commit } else { Decision::Rollback };
+            self.decide(0, decision, false);
+        }
         let live: Vec<Row> =
             self.newest.iter().filter_map(|(key, cell)| Some((key.clone(), cell.rows.clone()?))).collect();
         let mut transaction = self.database.begin(&TransactionOptions::default());
@@ -742,11 +887,29 @@ impl World {
         }
         drop(transaction);
         let stats = self.database.stats();
-        assert_eq!(stats.active_transactions, 0);
+        assert_eq!((stats.active_transactions, stats.prepared_transactions, stats.prepared_bytes), (0, 0, 0));
         assert_eq!((stats.keys, stats.versions), (live.len() as u64, live.len() as u64));
         assert_eq!(stats.live_bytes, live.iter().map(|(_, rows)| 8 * rows.len() as u64).sum::<u64>());
         // What is bound holds no key that is gone.
         drop(bound);
+    }
+}
+
+fn assert_among<T: std::fmt::Debug>(outcome: Result<T, Error>, reasons: &[Conflict]) {
+    let Err(Error::Conflict(conflicts)) = outcome else { panic!("{outcome:?} in spite of {reasons:?}") };
+    assert!(!conflicts.is_empty());
+    for conflict in conflicts {
+        assert!(conflict_is_among(&conflict, reasons), "{conflict:?} is none of {reasons:?}");
+    }
+}
+
+/// Asserts that it failed for one of these keys, which others hold.
+fn assert_held<T: std::fmt::Debug>(outcome: Result<T, Error>, held: &[(Key, GlobalId)]) {
+    let Err(Error::Conflict(conflicts)) = outcome else { panic!("{outcome:?} in spite of {held:?}") };
+    assert!(!conflicts.is_empty());
+    for Conflict { kind, key, holder, .. } in conflicts {
+        let among = held.iter().any(|(held, id)| *held == key && holder.as_ref() == Some(id));
+        assert!(kind == ConflictKind::Prepared && among, "{key:?} of {holder:?} is none of {held:?}");
     }
 }
 
@@ -801,7 +964,8 @@ fn range(keys: Vec<Key>) -> impl Strategy<Value = KeyRange> + Clone {
     ]
 }
 
-fn operation(keys: Vec<Key>) -> impl Strategy<Value = Operation> {
+/// `prepares` says how often transactions are prepared and decided.
+fn operation(keys: Vec<Key>, prepares: u32) -> impl Strategy<Value = Operation> {
     let key = select(keys.clone());
     let name = (key.clone(), prop::bool::weighted(0.3));
     // More than are read at a time, now and then.
@@ -830,12 +994,15 @@ fn operation(keys: Vec<Key>) -> impl Strategy<Value = Operation> {
         2 => (1_u64..4).prop_map(Operation::Release),
         12 => Just(Operation::Commit),
         2 => Just(Operation::Rollback),
+        prepares => prop::bool::weighted(0.3).prop_map(Operation::Prepare),
+        prepares => (0..SLOTS, select(vec![Decision::Commit, Decision::Rollback]), prop::bool::weighted(0.2))
+            .prop_map(|(which, decision, heuristic)| Operation::Decide(which, decision, heuristic)),
         3 => Just(Operation::Stats),
     ]
 }
 
-fn operations(keys: Vec<Key>, most: usize) -> impl Strategy<Value = Vec<(usize, Operation)>> {
-    prop::collection::vec((0..SLOTS, operation(keys)), 1..most)
+fn operations(keys: Vec<Key>, prepares: u32, most: usize) -> impl Strategy<Value = Vec<(usize, Operation)>> {
+    prop::collection::vec((0..SLOTS, operation(keys, prepares)), 1..most)
 }
 
 fn check(preloaded: u8, resolution: ConflictResolution, operations: Vec<(usize, Operation)>) {
@@ -857,7 +1024,7 @@ proptest! {
     #[test]
     fn few_keys_behave_as_the_reference_says(
         resolution in select(RESOLUTIONS.to_vec()),
-        operations in operations(few_keys(), 70),
+        operations in operations(few_keys(), 1, 70),
     ) {
         check(0, resolution, operations);
     }
@@ -869,8 +1036,20 @@ proptest! {
     #[test]
     fn many_keys_behave_as_the_reference_says(
         resolution in select(RESOLUTIONS.to_vec()),
-        operations in operations(many_keys(), 70),
+        operations in operations(many_keys(), 1, 70),
     ) {
         check(PRELOADED, resolution, operations);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(1500))]
+
+    #[test]
+    fn prepared_transactions_behave_as_the_reference_says(
+        resolution in select(RESOLUTIONS.to_vec()),
+        operations in operations(few_keys(), 12, 90),
+    ) {
+        check(0, resolution, operations);
     }
 }

@@ -20,13 +20,18 @@ static void test_version_and_statuses(void) {
       {KHONSU_STATUS_CONFLICT, 100, "CONFLICT"},
       {KHONSU_STATUS_TIMEOUT, 110, "TIMEOUT"},
       {KHONSU_STATUS_CANCELLED, 111, "CANCELLED"},
+      {KHONSU_STATUS_BUSY, 120, "BUSY"},
       {KHONSU_STATUS_INVALID_ARGUMENT, 200, "INVALID_ARGUMENT"},
       {KHONSU_STATUS_INVALID_STATE, 201, "INVALID_STATE"},
       {KHONSU_STATUS_SCHEMA_MISMATCH, 202, "SCHEMA_MISMATCH"},
       {KHONSU_STATUS_LIMIT_EXCEEDED, 203, "LIMIT_EXCEEDED"},
+      {KHONSU_STATUS_DUPLICATE, 204, "DUPLICATE"},
+      {KHONSU_STATUS_ALREADY_DECIDED, 205, "ALREADY_DECIDED"},
+      {KHONSU_STATUS_HEURISTIC, 206, "HEURISTIC"},
       {KHONSU_STATUS_STORAGE, 300, "STORAGE"},
       {KHONSU_STATUS_CORRUPTION, 301, "CORRUPTION"},
       {KHONSU_STATUS_LOCKED, 302, "LOCKED"},
+      {KHONSU_STATUS_NOT_DURABLE, 303, "NOT_DURABLE"},
       {KHONSU_STATUS_PANIC, 900, "PANIC"},
   };
   for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
@@ -68,8 +73,15 @@ static void test_numbers(void) {
   CHECK(sizeof(khonsu_mutation) == 24);
   CHECK(sizeof(khonsu_storage_callbacks) == 64);
   CHECK(sizeof(khonsu_status) == 4);
-  CHECK(sizeof(khonsu_conflict) == 64);
-  CHECK(sizeof(khonsu_stats) >= 14 * sizeof(uint64_t));
+  CHECK(KHONSU_GLOBAL_ID_MAX_BYTES == 144);
+  CHECK(KHONSU_PREPARE_ALLOW_VOLATILE == 1 && KHONSU_PREPARE_HOLD_READS == 2);
+  CHECK(KHONSU_VOTE_YES == 1 && KHONSU_VOTE_READ_ONLY == 2);
+  CHECK(KHONSU_DECISION_COMMIT == 1 && KHONSU_DECISION_ROLLBACK == 2);
+  CHECK(KHONSU_PREPARED_STATE_PREPARED == 1 && KHONSU_PREPARED_STATE_HEURISTIC_COMMIT == 2);
+  CHECK(KHONSU_PREPARED_STATE_HEURISTIC_ROLLBACK == 3);
+  CHECK(sizeof(khonsu_prepared_info) == 48);
+  CHECK(sizeof(khonsu_conflict) == 80);
+  CHECK(sizeof(khonsu_stats) >= 18 * sizeof(uint64_t));
 }
 
 static void test_errors(void) {
@@ -452,10 +464,50 @@ static khonsu_db *open_folder(const char *path, int32_t durability, int *progres
   khonsu_db *db = NULL;
   EXPECT_OK(khonsu_options_set_path(options, path, &error));
   EXPECT_OK(khonsu_options_set_durability(options, durability, &error));
+  EXPECT_OK(khonsu_options_set_memory_budget(options, 1 << 24, &error));
   EXPECT_OK(khonsu_options_set_open_progress(options, count_progress, progress, &error));
   EXPECT_OK(khonsu_db_open(options, &db, &error));
   khonsu_options_free(options);
   return db;
+}
+
+static void test_two_phase_commit(void) {
+  khonsu_error *error = NULL;
+  khonsu_db *db = testing_open();
+  const char *ids[] = {"committed", "rolled back", "decided"};
+  for (int i = 0; i < 3; i++) {
+    khonsu_txn *txn = testing_begin(db);
+    int32_t vote = 0;
+    EXPECT_OK(testing_put(txn, ids[i], "1", &error));
+    EXPECT_OK(khonsu_txn_prepare(txn, KEY(ids[i]), KHONSU_PREPARE_ALLOW_VOLATILE, &vote, &error));
+    CHECK(vote == KHONSU_VOTE_YES);
+    khonsu_txn_free(txn);
+  }
+  khonsu_prepared_list *list = NULL;
+  khonsu_prepared_info info;
+  const void *key = NULL;
+  size_t key_len = 0;
+  EXPECT_OK(khonsu_db_recover(db, &list, &error));
+  CHECK(khonsu_prepared_list_count(list) == 3);
+  EXPECT_OK(khonsu_prepared_list_get(list, 1, &info, sizeof(info), &error));
+  CHECK(info.global_id_len == 11 && memcmp(info.global_id, "rolled back", 11) == 0 && info.written_keys == 1);
+  EXPECT_OK(khonsu_prepared_list_key(list, 2, 0, &key, &key_len, &error));
+  CHECK(key_len == 7 && memcmp(key, "decided", 7) == 0);
+  khonsu_prepared_list_free(list);
+
+  uint64_t version = 0;
+  EXPECT_OK(khonsu_db_commit_prepared(db, KEY("committed"), &version, &error));
+  CHECK(version > 0);
+  EXPECT_OK(khonsu_db_rollback_prepared(db, KEY("rolled back"), &error));
+  EXPECT_OK(khonsu_db_decide_heuristically(db, KEY("decided"), KHONSU_DECISION_COMMIT, &error));
+  EXPECT_KEEP(KHONSU_STATUS_HEURISTIC, khonsu_db_commit_prepared(db, KEY("decided"), NULL, &error));
+  CHECK(khonsu_error_decision(error) == KHONSU_DECISION_COMMIT);
+  DROP_ERROR();
+  EXPECT_OK(khonsu_db_forget(db, KEY("decided"), &error));
+  CHECK_COMMITTED(db, "committed", "1");
+  CHECK_COMMITTED(db, "rolled back", "absent");
+  CHECK_COMMITTED(db, "decided", "1");
+  khonsu_db_free(db);
 }
 
 static void test_stored_databases(void) {
@@ -571,6 +623,7 @@ int main(void) {
   RUN(test_cursors);
   RUN(test_bound_keys_and_many);
   RUN(test_ipc);
+  RUN(test_two_phase_commit);
   RUN(test_stored_databases);
   RUN(test_storages);
   return testing_finish("api_test");

@@ -53,6 +53,7 @@ static void test_null_receivers(void) {
   EXPECT_INVALID_ARGUMENT(khonsu_options_set_conflict_resolution(NULL, KHONSU_CONFLICT_RESOLUTION_FAIL, &error));
   EXPECT_INVALID_ARGUMENT(khonsu_options_set_max_transaction_bytes(NULL, 1, &error));
   EXPECT_INVALID_ARGUMENT(khonsu_options_set_max_total_bytes(NULL, 1, &error));
+  EXPECT_INVALID_ARGUMENT(khonsu_options_set_memory_budget(NULL, 1, &error));
   EXPECT_INVALID_ARGUMENT(khonsu_options_set_full_validation(NULL, 1, &error));
   EXPECT_INVALID_ARGUMENT(khonsu_txn_options_set_isolation(NULL, KHONSU_ISOLATION_SERIALIZABLE, &error));
   EXPECT_INVALID_ARGUMENT(khonsu_txn_options_set_conflict_resolution(NULL, KHONSU_CONFLICT_RESOLUTION_FAIL, &error));

@@ -1,4 +1,4 @@
-# What both CMake consumers build once they have khonsu's targets: C and C++, shared and static.
+# What both CMake consumers build once they have khonsu's targets: C and C++, shared and static, and XA from C.
 enable_testing()
 foreach(language c cpp)
   foreach(linkage khonsu static)
@@ -10,3 +10,8 @@ foreach(language c cpp)
     add_test(NAME ${program} COMMAND ${program})
   endforeach()
 endforeach()
+add_executable(consumer_xa "${CMAKE_CURRENT_LIST_DIR}/xa.c")
+set_target_properties(consumer_xa PROPERTIES C_STANDARD 99)
+target_compile_options(consumer_xa PRIVATE -Wall -Wextra -Wpedantic -Werror)
+target_link_libraries(consumer_xa PRIVATE khonsu::xa)
+add_test(NAME consumer_xa COMMAND consumer_xa)

@@ -185,6 +185,9 @@ pub(crate) unsafe fn open(
 ///   stays where it is.
 /// - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows to the next entry whose schema is not that of the
 ///   rows there. The cursor is on no entry; the next call tries that one again.
+/// - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+///   of the next entry is in storage alone and cannot be read, or is damaged; the message says where. The cursor is on
+///   no entry; the next call tries that one again.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Threads: serialized. Since: 0.1

@@ -45,6 +45,9 @@ struct Stored {
 impl Database {
     fn open(options: DatabaseOptions) -> Result<Database, Failure> {
         let full_validation = options.full_validation;
+        if options.memory_budget > 0 && options.path.is_none() {
+            return Err(Failure::invalid_argument("the options have a memory budget and no path"));
+        }
         let stored = match (options.path, options.storage) {
             (None, None) => {
                 let manager = TransactionManager::new(options.core);
@@ -55,7 +58,9 @@ impl Database {
             }
             (Some(path), None) => {
                 let progress = options.progress.map(|progress| progress.into_progress());
-                let storage = DurableStorage::open(&path, DurableOptions { progress, ..Default::default() })?;
+                let memory_budget = options.memory_budget;
+                let settings = DurableOptions { progress, memory_budget, ..Default::default() };
+                let storage = DurableStorage::open(&path, settings)?;
                 Stored { database: Arc::new(storage::open(options.core, storage)?), callbacks: None }
             }
             (None, Some(given)) => {
@@ -69,6 +74,18 @@ impl Database {
 
     pub(crate) fn bind(&self, key: &[u8]) -> Result<stm::BoundKey<Batch>, stm::Error> {
         self.manager.bind(key)
+    }
+}
+
+impl Database {
+    /// A handle of the database that does not depend on the one of C.
+    pub(crate) fn manager(&self) -> TransactionManager<Batch> {
+        self.manager.clone()
+    }
+
+    /// Fails where the call would wait for the callback that it comes from.
+    pub(crate) fn check_outside(&self) -> Result<(), Failure> {
+        self.stored.as_ref().map_or(Ok(()), Stored::check_outside)
     }
 }
 
@@ -122,7 +139,7 @@ pub struct khonsu_stats {
     pub keys: u64,
     /// Versions of all keys, deletes included.
     pub versions: u64,
-    /// Bytes of the batches that the versions hold.
+    /// Bytes of the batches that the versions hold, those that are in storage alone included.
     pub live_bytes: u64,
     /// Bytes that exported arrays which are not released yet hold, in the whole process: those of other databases, and
     /// of versions that are still current, included.
@@ -147,6 +164,22 @@ pub struct khonsu_stats {
     pub conflicts_prepared: u64,
     /// Runs of a function by khonsu_db_transact after the first of its call.
     pub retries: u64,
+    /// Bytes of values in memory, with a memory budget; else live_bytes.
+    pub resident_bytes: u64,
+    /// Bytes that the values which are in storage alone would take in memory; an estimate for those that were not in
+    /// memory since the database was opened. 0 without a memory budget.
+    pub cold_bytes: u64,
+    /// Values that were read from storage since the database was opened because they were not in memory.
+    pub cold_reads: u64,
+    /// Prepared transactions in doubt.
+    pub prepared_transactions: u64,
+    /// Bytes of the keys that those in doubt are going to write, and of what they write there. They count for the limit
+    /// of khonsu_options_set_max_total_bytes.
+    pub prepared_bytes: u64,
+    /// Microseconds since the oldest of those in doubt was prepared; 0 where there is none.
+    pub oldest_prepared_micros: u64,
+    /// Outcomes of prepared transactions that are remembered.
+    pub remembered_outcomes: u64,
 }
 
 impl From<stm::Stats> for khonsu_stats {
@@ -166,6 +199,13 @@ impl From<stm::Stats> for khonsu_stats {
             conflicts_phantom: stats.conflicts_phantom,
             conflicts_prepared: stats.conflicts_prepared,
             retries: stats.retries,
+            resident_bytes: stats.resident_bytes,
+            cold_bytes: stats.cold_bytes,
+            cold_reads: stats.cold_reads,
+            prepared_transactions: stats.prepared_transactions,
+            prepared_bytes: stats.prepared_bytes,
+            oldest_prepared_micros: stats.oldest_prepared_micros,
+            remembered_outcomes: stats.remembered_outcomes,
         }
     }
 }
@@ -192,7 +232,8 @@ pub type khonsu_transact_fn = Option<unsafe extern "C" fn(txn: *mut khonsu_txn, 
 /// @param[out] error   May be NULL.
 /// @return
 /// - KHONSU_STATUS_OK: opened.
-/// - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: out is NULL, or the options have both a path and a storage, or a memory budget and
+///   no path.
 /// - KHONSU_STATUS_INVALID_STATE: the storage of the options was given to another database.
 /// - KHONSU_STATUS_STORAGE: reading or writing failed, the path is none of a database, or a newer version of khonsu has
 ///   written it.
@@ -379,7 +420,7 @@ pub unsafe extern "C" fn khonsu_db_sync(db: *const khonsu_db, error: *mut *mut k
     unsafe {
         guard(error, || {
             let db = borrow(db, "db")?;
-            db.stored.as_ref().map_or(Ok(()), Stored::check_outside)?;
+            db.check_outside()?;
             // Callbacks may free the handle: the clone keeps the database.
             db.manager.clone().sync()?;
             Ok(khonsu_status::Ok)
@@ -398,6 +439,7 @@ pub unsafe extern "C" fn khonsu_db_sync(db: *const khonsu_db, error: *mut *mut k
 /// - KHONSU_STATUS_INVALID_STATE: the call comes from a callback of the database's own storage.
 /// - KHONSU_STATUS_STORAGE: reading or writing failed. KHONSU_STATUS_CORRUPTION and KHONSU_STATUS_LOCKED: a storage of
 ///   khonsu_options_set_storage said so.
+/// - KHONSU_STATUS_CORRUPTION: also that a value which a memory budget keeps in storage alone is damaged.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// On failure nothing is lost. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -425,7 +467,8 @@ pub unsafe extern "C" fn khonsu_db_checkpoint(db: *const khonsu_db, error: *mut 
 /// @return
 /// - KHONSU_STATUS_OK: written, and on the disk.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
-/// - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+/// - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+/// - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// On failure there is no database at path. Other calls go on meanwhile. Threads: any number at once. Since: 0.1
@@ -448,7 +491,8 @@ pub unsafe extern "C" fn khonsu_db_backup(
 /// @return
 /// - KHONSU_STATUS_OK: written, and on the disk.
 /// - KHONSU_STATUS_INVALID_ARGUMENT: db or path is NULL, path is "", or a value is malformed.
-/// - KHONSU_STATUS_STORAGE: there is something at path already, or writing failed.
+/// - KHONSU_STATUS_STORAGE: there is something at path already, or reading or writing failed.
+/// - KHONSU_STATUS_CORRUPTION: a value which a memory budget keeps in storage alone is damaged.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Other calls go on meanwhile. Threads: any number at once. Since: 0.1

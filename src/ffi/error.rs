@@ -10,21 +10,24 @@ use super::guard::guard_or;
 use super::handle::{Handle, borrow, reclaim};
 use super::out::write_sized;
 use super::status::khonsu_status;
+use super::two_phase_commit::khonsu_decision;
 
 /// What an export failed with.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The status that the call returns; never OK or NOT_FOUND.
+    /// The status that the call returns; never OK, and NOT_FOUND only on the way to an outcome.
     pub status: khonsu_status,
     /// What happened. Empty for conflicts: their text is made only when somebody takes the error object.
     pub message: String,
     /// The conflicts, for status CONFLICT.
     pub conflicts: Vec<stm::Conflict>,
+    /// How a prepared transaction was decided, for statuses ALREADY_DECIDED and HEURISTIC.
+    pub decision: Option<stm::Decision>,
 }
 
 impl Failure {
     pub(crate) fn new(status: khonsu_status, message: impl Into<String>) -> Self {
-        Failure { status, message: message.into(), conflicts: Vec::new() }
+        Failure { status, message: message.into(), conflicts: Vec::new(), decision: None }
     }
 
     pub(crate) fn invalid_argument(message: impl Into<String>) -> Self {
@@ -70,6 +73,7 @@ impl Failure {
             status: self.status,
             message: CString::new(text).unwrap_or_default(),
             conflicts: self.conflicts.into_iter().map(ConflictRecord::from).collect(),
+            decision: self.decision.map_or(0, |decision| khonsu_decision::from(decision) as i32),
         }
     }
 }
@@ -85,9 +89,7 @@ impl std::error::Error for Failure {}
 impl From<stm::Error> for Failure {
     fn from(error: stm::Error) -> Self {
         match error {
-            stm::Error::Conflict(conflicts) => {
-                Failure { status: khonsu_status::Conflict, message: String::new(), conflicts }
-            }
+            stm::Error::Conflict(conflicts) => Failure { conflicts, ..Self::new(khonsu_status::Conflict, "") },
             stm::Error::InvalidArgument(text) => Self::invalid_argument(text),
             stm::Error::InvalidState(text) => Self::invalid_state(text),
             stm::Error::SchemaMismatch(text) => Self::schema_mismatch(text),
@@ -97,6 +99,18 @@ impl From<stm::Error> for Failure {
             stm::Error::Storage(text) => Self::storage(text),
             stm::Error::Corruption(text) => Self::corruption(text),
             stm::Error::Locked(text) => Self::new(khonsu_status::Locked, text),
+            stm::Error::NotDurable(text) => Self::new(khonsu_status::NotDurable, text),
+            stm::Error::Duplicate(text) => Self::new(khonsu_status::Duplicate, text),
+            stm::Error::UnknownId(text) => Self::new(khonsu_status::NotFound, text),
+            stm::Error::Busy(text) => Self::new(khonsu_status::Busy, text),
+            stm::Error::AlreadyDecided(ref outcome) => Failure {
+                decision: Some(outcome.decision),
+                ..Self::new(khonsu_status::AlreadyDecided, error.to_string())
+            },
+            stm::Error::Heuristic(ref outcome) => {
+                let decision = Some(outcome.decision);
+                Failure { decision, ..Self::new(khonsu_status::Heuristic, error.to_string()) }
+            }
         }
     }
 }
@@ -135,6 +149,8 @@ pub(crate) struct ErrorObject {
     status: khonsu_status,
     message: CString,
     conflicts: Vec<ConflictRecord>,
+    /// A khonsu_decision, or 0.
+    decision: i32,
 }
 
 impl Handle for khonsu_error {
@@ -148,6 +164,7 @@ struct ConflictRecord {
     key: Vec<u8>,
     range: Option<RangeRecord>,
     version: u64,
+    holder: Option<stm::GlobalId>,
 }
 
 struct RangeRecord {
@@ -186,6 +203,7 @@ impl From<stm::Conflict> for ConflictRecord {
             key: conflict.key,
             range,
             version: conflict.version,
+            holder: conflict.holder,
         }
     }
 }
@@ -203,7 +221,8 @@ pub enum khonsu_conflict_kind {
     ReadWrite = 2,
     /// It changed a range that this transaction scanned, or a key that this one found absent.
     Phantom = 3,
-    /// It holds the key: in doubt between the two phases of its commit, or with a reservation after many conflicts.
+    /// It holds the key: in doubt between the two phases of its commit (the global id says which), or with a
+    /// reservation after many conflicts.
     Prepared = 4,
 }
 
@@ -235,21 +254,27 @@ pub struct khonsu_conflict {
     pub range_end_len: usize,
     /// The commit version of the other transaction; 0 when it is unknown.
     pub version: u64,
+    /// For KHONSU_CONFLICT_KIND_PREPARED, the global id of the transaction in doubt that holds the key; not terminated
+    /// by a NUL. NULL where there is none. Valid until the error is freed.
+    pub global_id: *const c_void,
+    /// Bytes of global_id.
+    pub global_id_len: usize,
 }
 
 impl From<&ConflictRecord> for khonsu_conflict {
     fn from(record: &ConflictRecord) -> Self {
-        let bytes = |bytes: Option<&Vec<u8>>| match bytes {
+        let bytes = |bytes: Option<&[u8]>| match bytes {
             Some(bytes) => (bytes.as_ptr().cast::<c_void>(), bytes.len()),
             None => (std::ptr::null(), 0),
         };
         let (start, end) = match &record.range {
-            Some(range) => (range.start.as_ref(), range.end.as_ref()),
+            Some(range) => (range.start.as_deref(), range.end.as_deref()),
             None => (None, None),
         };
         let (key, key_len) = bytes(Some(&record.key));
         let (range_start, range_start_len) = bytes(start);
         let (range_end, range_end_len) = bytes(end);
+        let (global_id, global_id_len) = bytes(record.holder.as_ref().map(stm::GlobalId::as_bytes));
         khonsu_conflict {
             kind: record.kind as i32,
             has_range: record.range.is_some().into(),
@@ -260,6 +285,8 @@ impl From<&ConflictRecord> for khonsu_conflict {
             range_end,
             range_end_len,
             version: record.version,
+            global_id,
+            global_id_len,
         }
     }
 }
@@ -338,6 +365,20 @@ pub unsafe extern "C" fn khonsu_error_conflict(
             })
         };
         written.map_or_else(|failure| failure.status, |()| khonsu_status::Ok)
+    })
+}
+
+/// How the prepared transaction was decided that a KHONSU_STATUS_ALREADY_DECIDED or KHONSU_STATUS_HEURISTIC tells of.
+///
+/// @param[in] error NULL for no error.
+/// @return A khonsu_decision; 0 for NULL and for every other status.
+///
+/// Threads: any number at once. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_error_decision(error: *const khonsu_error) -> i32 {
+    guard_or(0, || {
+        // SAFETY: rule 1; error objects are never changed.
+        unsafe { borrow(error, "error") }.map_or(0, |error| error.decision)
     })
 }
 

@@ -125,7 +125,7 @@ pub(crate) fn numbered(number: usize, mut failure: Failure) -> Failure {
 
 /// # Safety
 /// Rule 2 holds for `bytes`.
-unsafe fn bytes<'a>(bytes: *const c_void, len: usize, parameter: &str) -> Result<&'a [u8], Failure> {
+pub(crate) unsafe fn bytes<'a>(bytes: *const c_void, len: usize, parameter: &str) -> Result<&'a [u8], Failure> {
     if len == 0 {
         return Ok(&[]);
     }

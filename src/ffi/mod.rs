@@ -46,6 +46,8 @@ pub mod cursor;
 
 pub mod key;
 
+pub mod two_phase_commit;
+
 pub mod schema;
 
 pub mod ipc;

@@ -88,6 +88,8 @@ pub(crate) struct DatabaseOptions {
     /// None: the database is in memory, unless there is a storage.
     pub path: Option<PathBuf>,
     pub progress: Option<ProgressFunction>,
+    /// 0: none.
+    pub memory_budget: u64,
     pub storage: Option<GivenStorage>,
 }
 
@@ -293,8 +295,8 @@ pub unsafe extern "C" fn khonsu_options_set_max_transaction_bytes(
     }
 }
 
-/// Sets the most bytes that all versions of the database together may hold before writes are refused; no limit by
-/// default.
+/// Sets the most bytes that all versions of the database together may hold in memory before writes are refused; no limit
+/// by default.
 ///
 /// @param[in]  options Not NULL.
 /// @param[in]  bytes   The limit; 0: none.
@@ -426,6 +428,39 @@ pub unsafe extern "C" fn khonsu_options_set_open_progress(
     unsafe {
         set(options, error, |options| {
             options.progress = r#fn.map(|function| ProgressFunction { function, context });
+            Ok(())
+        })
+    }
+}
+
+/// Sets how many bytes of memory the values of a database that is stored at a path take, beyond which those that were
+/// not read lately are pushed out, and read back from the files of a checkpoint when somebody asks for them. No budget by
+/// default: all values are in memory.
+///
+/// Keys stay in memory, and so do values that are in no checkpoint yet; when these take more than the budget (and more
+/// than 16 MiB), a checkpoint is made. Values of more than a quarter of the budget do not stay in memory when they were
+/// read. A call that reads a value may then fail with KHONSU_STATUS_STORAGE or KHONSU_STATUS_CORRUPTION; the transaction
+/// can go on. khonsu_db_open fails when there is a budget and no path.
+///
+/// @param[in]  options Not NULL.
+/// @param[in]  bytes   The budget; 0: none.
+/// @param[out] error   May be NULL.
+/// @return
+/// - KHONSU_STATUS_OK: set.
+/// - KHONSU_STATUS_INVALID_ARGUMENT: options is NULL.
+/// - KHONSU_STATUS_PANIC: a defect in khonsu.
+///
+/// On failure nothing is changed. Threads: serialized. Since: 0.1
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn khonsu_options_set_memory_budget(
+    options: *mut khonsu_options,
+    bytes: u64,
+    error: *mut *mut khonsu_error,
+) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        set(options, error, |options| {
+            options.memory_budget = bytes;
             Ok(())
         })
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{Buffer, OffsetBuffer};
 
-use crate::stm;
+use crate::stm::{self, VersionValue};
 
 use super::arrow::{self, ArrowArrayStream, Batch, Key, Part, SchemaRef};
 use super::error::Failure;
@@ -20,6 +20,8 @@ const MAX_ROWS: usize = 64 * 1024;
 const MAX_KEY_BYTES: usize = 16 << 20;
 /// The most bytes of values that are joined in a batch, for the same reason. A single value may have more.
 const MAX_JOINED_BYTES: u64 = 64 << 20;
+/// The bytes of values that are read from storage before a batch is made of them. A single value may have more.
+const MAX_READ_BYTES: u64 = 4 << 20;
 
 /// What a scan finds, chunk by chunk.
 pub(crate) struct Entries {
@@ -31,6 +33,8 @@ pub(crate) struct Entries {
     several: Vec<(usize, stm::Value<Batch>)>,
     /// Whether all schemas are one object.
     one_schema: bool,
+    /// What comes behind the parts, from the first value on that may be in storage.
+    unread: Vec<(Key, VersionValue<Batch>)>,
 }
 
 impl Entries {
@@ -41,13 +45,21 @@ impl Entries {
             parts: Vec::with_capacity(expected),
             several: Vec::new(),
             one_schema: true,
+            unread: Vec::new(),
         }
     }
 
     /// Adds an entry. It is short, for the core visits entries in a time in which nothing is freed.
     #[inline]
-    pub(crate) fn push(&mut self, key: &[u8], value: &stm::Value<Batch>) {
+    pub(crate) fn push(&mut self, key: &[u8], value: &VersionValue<Batch>) {
         let key = Key::push(key, &mut self.keys);
+        let value = match value {
+            VersionValue::InMemory(value) if self.unread.is_empty() => value,
+            _ => {
+                self.unread.push((key, value.clone()));
+                return;
+            }
+        };
         let newest = value.newest();
         if let Some(first) = self.parts.first() {
             self.one_schema &= first.batch.schema().is_same_object(newest.schema());
@@ -68,25 +80,30 @@ impl Entries {
         let values = self.common_schema()?;
         let schema = values.as_ref().map_or_else(SchemaRef::of_key, SchemaRef::with_key)?;
         self.unfold();
-        let (keys, parts) = (self.keys, self.parts.into_iter());
-        Ok(Batches { values: values.unwrap_or_else(|| schema.clone()), schema, keys, parts, singly: 0, large: None })
+        let (keys, parts, unread) = (self.keys, self.parts.into_iter(), self.unread.into_iter());
+        let values = values.unwrap_or_else(|| schema.clone());
+        Ok(Batches { values, schema, keys, parts, unread, singly: 0, large: None })
     }
 
     /// The schema that all values have; None when there are none.
     fn common_schema(&self) -> Result<Option<SchemaRef>, Failure> {
-        let Some((first, others)) = self.parts.split_first() else { return Ok(None) };
-        let schema = first.batch.schema();
+        let (first, schema) = match (self.parts.first(), self.unread.first()) {
+            (Some(part), _) => (part.key, part.batch.schema().clone()),
+            (None, Some((key, value))) => (*key, value.sample().schema().clone()),
+            (None, None) => return Ok(None),
+        };
         let other = match self.one_schema {
             true => None,
-            false => others.iter().find(|other| other.batch.schema() != schema),
+            false => self.parts.iter().find(|part| *part.batch.schema() != schema).map(|part| part.key),
         };
-        match other {
+        let unread = || self.unread.iter().find(|(_, value)| *value.sample().schema() != schema).map(|(key, _)| *key);
+        match other.or_else(unread) {
             Some(other) => Err(Failure::schema_mismatch(format!(
                 "the values of keys \"{}\" and \"{}\" have different schemas",
-                self.keys[first.key.range()].escape_ascii(),
-                self.keys[other.key.range()].escape_ascii()
+                self.keys[first.range()].escape_ascii(),
+                self.keys[other.range()].escape_ascii()
             ))),
-            None => Ok(Some(schema.clone())),
+            None => Ok(Some(schema)),
         }
     }
 
@@ -134,6 +151,7 @@ struct Batches {
     values: SchemaRef,
     keys: Vec<u8>,
     parts: std::vec::IntoIter<Part>,
+    unread: std::vec::IntoIter<(Key, VersionValue<Batch>)>,
     /// How many of the next parts could not be joined, and are given one by one.
     singly: usize,
     large: Option<Large>,
@@ -197,6 +215,9 @@ impl Batches {
             if self.singly == 0 {
                 let run = self.gather();
                 if run.rows == 0 {
+                    if self.read_on()? {
+                        continue;
+                    }
                     return Ok(None);
                 }
                 if let Some(batch) = self.join(run)? {
@@ -212,6 +233,22 @@ impl Batches {
                 return self.slice();
             }
         }
+    }
+
+    /// Makes parts of values that may be in storage: of a few, so that there is memory for all. False: there are none.
+    fn read_on(&mut self) -> Result<bool, Failure> {
+        let (mut parts, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        for (key, value) in self.unread.by_ref() {
+            let value = value.into_value()?;
+            (rows, bytes) = (rows + value.rows(), bytes + value.bytes());
+            parts.extend(value.chunks().into_iter().map(|batch| Part { batch, key }));
+            if rows >= MAX_ROWS as u64 || bytes >= MAX_READ_BYTES {
+                break;
+            }
+        }
+        let some = !parts.is_empty();
+        self.parts = parts.into_iter();
+        Ok(some)
     }
 
     /// The next rows of the large chunk, if there is one; most are given whole.
@@ -298,6 +335,10 @@ mod tests {
         SchemaRef::from_arrow(&Schema::new(fields).with_metadata([("a".to_owned(), "b".to_owned())])).unwrap()
     }
 
+    fn in_memory(batch: Batch) -> VersionValue<Batch> {
+        VersionValue::new(batch.into(), None)
+    }
+
     fn rows_of(columns: &[ArrayRef], schema: &SchemaRef, start: usize, count: usize) -> Batch {
         let columns = columns.iter().map(|column| column.slice(start, count)).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(count));
@@ -372,7 +413,7 @@ mod tests {
                     let schema = if one_object { shared.clone() } else { schema_of(&columns) };
                     let chunks = chunks.iter().map(|(start, count)| rows_of(&columns, &schema, *start, *count));
                     let value = stm::Value::from_chunks(chunks).unwrap().unwrap();
-                    entries.push(&vec![index as u8; *key_length], &value);
+                    entries.push(&vec![index as u8; *key_length], &VersionValue::new(value, None));
                 }
                 entries
             };
@@ -398,7 +439,7 @@ mod tests {
             let mut entries = Entries::new(None);
             for number in 0..3000_usize {
                 let value = rows_of(&columns, &schema, number % 500, 90);
-                entries.push(format!("{number:0300}").as_bytes(), &value.into());
+                entries.push(format!("{number:0300}").as_bytes(), &in_memory(value));
             }
             entries
         };
@@ -417,8 +458,8 @@ mod tests {
         let mut entries = Entries::new(None);
         let key = vec![7; 65_536];
         for _ in 0..2 {
-            entries.push(&key, &rows_of(&columns, &schema, 0, 300).into());
-            entries.push(&key, &rows_of(&columns, &schema, 0, 0).into());
+            entries.push(&key, &in_memory(rows_of(&columns, &schema, 0, 300)));
+            entries.push(&key, &in_memory(rows_of(&columns, &schema, 0, 0)));
         }
         let (_, found) = streamed(entries);
         assert_eq!(found.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [256, 44, 256, 44]);

@@ -21,6 +21,8 @@ pub enum khonsu_status {
     Timeout = 110,
     /// For functions given to khonsu_db_transact that want to give up; khonsu itself does not return it.
     Cancelled = 111,
+    /// Another call is deciding about the same prepared transaction. Nothing has changed by this one; call again.
+    Busy = 120,
     /// An argument is wrong: NULL where it must not be, a number out of range, a malformed Arrow array.
     InvalidArgument = 200,
     /// The object is in no state for this call: an ended transaction, a write in a read-only one, a cursor that is on
@@ -30,30 +32,43 @@ pub enum khonsu_status {
     SchemaMismatch = 202,
     /// A limit on bytes would be passed.
     LimitExceeded = 203,
+    /// The global id is that of another prepared transaction, which is in doubt, or remembered as finished.
+    Duplicate = 204,
+    /// The prepared transaction was decided otherwise before; khonsu_error_decision says how.
+    AlreadyDecided = 205,
+    /// An operator has decided about the prepared transaction before; khonsu_error_decision says how.
+    Heuristic = 206,
     /// Input or output failed.
     Storage = 300,
     /// Stored data are damaged.
     Corruption = 301,
     /// The stored database is open already, in this process or another one.
     Locked = 302,
+    /// The database cannot keep a prepared transaction over its end.
+    NotDurable = 303,
     /// A defect in khonsu: it panicked, and the panic stopped at this call. Please report it.
     Panic = 900,
 }
 
 impl khonsu_status {
-    const ALL: [khonsu_status; 13] = [
+    const ALL: [khonsu_status; 18] = [
         khonsu_status::Ok,
         khonsu_status::NotFound,
         khonsu_status::Conflict,
         khonsu_status::Timeout,
         khonsu_status::Cancelled,
+        khonsu_status::Busy,
         khonsu_status::InvalidArgument,
         khonsu_status::InvalidState,
         khonsu_status::SchemaMismatch,
         khonsu_status::LimitExceeded,
+        khonsu_status::Duplicate,
+        khonsu_status::AlreadyDecided,
+        khonsu_status::Heuristic,
         khonsu_status::Storage,
         khonsu_status::Corruption,
         khonsu_status::Locked,
+        khonsu_status::NotDurable,
         khonsu_status::Panic,
     ];
 
@@ -70,13 +85,18 @@ impl khonsu_status {
             khonsu_status::Conflict => c"CONFLICT",
             khonsu_status::Timeout => c"TIMEOUT",
             khonsu_status::Cancelled => c"CANCELLED",
+            khonsu_status::Busy => c"BUSY",
             khonsu_status::InvalidArgument => c"INVALID_ARGUMENT",
             khonsu_status::InvalidState => c"INVALID_STATE",
             khonsu_status::SchemaMismatch => c"SCHEMA_MISMATCH",
             khonsu_status::LimitExceeded => c"LIMIT_EXCEEDED",
+            khonsu_status::Duplicate => c"DUPLICATE",
+            khonsu_status::AlreadyDecided => c"ALREADY_DECIDED",
+            khonsu_status::Heuristic => c"HEURISTIC",
             khonsu_status::Storage => c"STORAGE",
             khonsu_status::Corruption => c"CORRUPTION",
             khonsu_status::Locked => c"LOCKED",
+            khonsu_status::NotDurable => c"NOT_DURABLE",
             khonsu_status::Panic => c"PANIC",
         }
     }

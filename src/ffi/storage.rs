@@ -544,7 +544,7 @@ pub unsafe extern "C" fn khonsu_loader_put(
                 if version == 0 {
                     return Err(Failure::invalid_argument("version is 0, which no commit has"));
                 }
-                let value = StoredValue { key, version, chunks: vec![chunk?] };
+                let value = StoredValue { key, version, chunks: vec![chunk?], cold: None };
                 loader.finish()?;
                 loader.version = loader.version.max(version);
                 loader.last = Some(value);

@@ -537,6 +537,7 @@ fn statistics_are_written_as_far_as_the_caller_knows_them() {
     let all = stats(&db);
     assert_eq!((all.keys, all.versions, all.commits, all.rollbacks), (2, 2, 1, 0));
     assert!(all.live_bytes > 0 && all.version > 0);
+    assert_eq!((all.resident_bytes, all.cold_bytes, all.cold_reads), (all.live_bytes, 0, 0));
     let mut short = khonsu_stats { versions: 99, ..Default::default() };
     assert_eq!(call!(khonsu_db_stats(*db, &mut short, 8)), Ok);
     assert_eq!((short.keys, short.versions), (2, 99));
@@ -593,6 +594,7 @@ fn options_are_validated() {
     for number in [0, 1, u64::MAX] {
         assert_eq!(call!(khonsu_options_set_max_transaction_bytes(*options, number)), Ok);
         assert_eq!(call!(khonsu_options_set_max_total_bytes(*options, number)), Ok);
+        assert_eq!(call!(khonsu_options_set_memory_budget(*options, number)), Ok);
         assert_eq!(call!(khonsu_txn_options_set_max_bytes(*txn_options, number)), Ok);
         assert_eq!(call!(khonsu_txn_options_set_timeout_ms(*txn_options, number)), Ok);
         assert_eq!(call!(khonsu_txn_options_set_max_attempts(*txn_options, number as u32)), Ok);
@@ -601,7 +603,11 @@ fn options_are_validated() {
     assert_eq!(call!(khonsu_txn_options_set_backoff_us(*txn_options, 2, 1)), InvalidArgument);
     assert_eq!(call!(khonsu_options_set_isolation(null_mut(), 1)), InvalidArgument);
     assert_eq!(call!(khonsu_txn_options_set_read_only(null_mut(), 1)), InvalidArgument);
-    // Whatever was set, the database works, and a read-only transaction refuses to write.
+    // There is no path to read values back from.
+    let mut refused = null_mut();
+    assert_eq!(call!(khonsu_db_open(*options, &mut refused)), InvalidArgument);
+    assert_eq!(call!(khonsu_options_set_memory_budget(*options, 0)), Ok);
+    // Whatever else was set, the database works, and a read-only transaction refuses to write.
     let db = open_with(*options);
     let txn = begin_with(&db, *txn_options);
     assert_eq!(put(*txn, "k", &numbers(&[1])), InvalidState);

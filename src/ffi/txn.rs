@@ -207,6 +207,8 @@ unsafe fn stage_with_schema(
 /// - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows whose schema is not that of the rows there.
 /// - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
 /// - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+/// - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+///   is in storage alone and cannot be read, or is damaged; the message says where.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Unless it returns KHONSU_STATUS_OK, release is NULL in both outs; the transaction can go on. Threads: serialized.
@@ -249,6 +251,8 @@ pub unsafe extern "C" fn khonsu_txn_get(
 ///   were put without full validation turn out malformed when they are joined.
 /// - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
 /// - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+/// - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+///   is in storage alone and cannot be read, or is damaged; the message says where.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Unless it returns KHONSU_STATUS_OK, release is NULL in out_array; the transaction can go on. Threads: serialized.
@@ -291,6 +295,8 @@ pub unsafe extern "C" fn khonsu_txn_get_with_schema(
 /// - KHONSU_STATUS_INVALID_ARGUMENT: txn, key or out_stream is NULL, or key_len is out of range.
 /// - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows whose schema is not that of the rows there.
 /// - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
+/// - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+///   is in storage alone and cannot be read, or is damaged; the message says where.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Unless it returns KHONSU_STATUS_OK, release is NULL in out_stream; the transaction can go on. Threads: serialized.
@@ -715,8 +721,9 @@ pub unsafe extern "C" fn khonsu_txn_scan_prefix(
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Unless it returns KHONSU_STATUS_OK, release is NULL in out_stream; the transaction can go on. A get_next of the
-/// stream fails with EINVAL when values put without full validation turn out malformed. Threads: serialized; the
-/// stream: one thread at a time, any thread. Since: 0.1
+/// stream fails with EINVAL when values put without full validation turn out malformed, and, with a memory budget
+/// (khonsu_options_set_memory_budget), when a value in storage turns out damaged; with EIO when it cannot be read.
+/// Threads: serialized; the stream: one thread at a time, any thread. Since: 0.1
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn khonsu_txn_scan_stream(
     txn: *mut khonsu_txn,

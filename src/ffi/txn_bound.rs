@@ -30,6 +30,8 @@ use super::txn::{export_as, khonsu_txn, on, read};
 ///   were put without full validation turn out malformed when they are joined.
 /// - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
 /// - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+/// - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+///   is in storage alone and cannot be read, or is damaged; the message says where.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Unless it returns KHONSU_STATUS_OK, release is NULL in both outs; the transaction can go on. Threads: serialized.

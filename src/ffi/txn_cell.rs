@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use crate::stm;
+use crate::stm::{self, GlobalId, PrepareOptions, Vote};
 
 use super::arrow::Batch;
 use super::error::Failure;
@@ -22,6 +22,7 @@ const COMMITTED: u8 = 1;
 const ROLLED_BACK: u8 = 2;
 /// A panic left it half-way through a call.
 const BROKEN: u8 = 3;
+const PREPARED: u8 = 4;
 
 /// The object behind a `khonsu_txn`.
 pub(crate) struct TransactionCell {
@@ -76,6 +77,7 @@ impl TransactionCell {
             OPEN => Ok(()),
             COMMITTED => Err(Failure::invalid_state("the transaction has been committed")),
             ROLLED_BACK => Err(Failure::invalid_state("the transaction has been rolled back")),
+            PREPARED => Err(Failure::invalid_state("the transaction has been prepared")),
             _ => Err(Failure::invalid_state("the transaction was broken by a panic: free it")),
         }
     }
@@ -165,18 +167,33 @@ impl Entered {
         Ok(())
     }
 
+    /// For the export: ends the transaction unless it is lent.
+    pub(crate) fn prepare(&mut self, id: &GlobalId, options: PrepareOptions) -> Result<Vote, Failure> {
+        self.check_owned()?;
+        let vote = stm::Transaction::prepare(self, id, options);
+        match (&vote, stm::Transaction::commit_version(self)) {
+            (Ok(Vote::Yes), _) => self.cell().end(PREPARED),
+            (Ok(Vote::ReadOnly), Some(version)) => self.committed(version),
+            _ if !self.is_open() => self.cell().end(ROLLED_BACK),
+            _ => {}
+        }
+        Ok(vote?)
+    }
+
     fn commit_now(&mut self) -> Result<u64, stm::Error> {
         let committed = stm::Transaction::commit(self);
         match &committed {
-            Ok(version) => {
-                // Relaxed: the release in `end` publishes it.
-                self.cell().commit_version.store(*version, Ordering::Relaxed);
-                self.cell().end(COMMITTED);
-            }
+            Ok(version) => self.committed(*version),
             Err(_) if !self.is_open() => self.cell().end(ROLLED_BACK),
             Err(_) => {}
         }
         committed
+    }
+
+    fn committed(&self, version: u64) {
+        // Relaxed: the release in `end` publishes it.
+        self.cell().commit_version.store(version, Ordering::Relaxed);
+        self.cell().end(COMMITTED);
     }
 
     fn rollback_now(&mut self) -> Result<(), stm::Error> {

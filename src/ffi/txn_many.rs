@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use crate::stm::KeyName;
+use crate::stm::{KeyName, VersionValue};
 
 use super::arrow::{ArrowArray, ArrowArrayStream, ArrowSchema, Batch, SchemaRef};
 use super::error::{Failure, khonsu_error};
@@ -95,17 +95,19 @@ unsafe fn read_many<'k, N: KeyName<'k, Batch>>(
         unsafe {
             on(txn, |transaction| {
                 let mut outcome = Ok(());
-                // Joining chunks takes its time and comes after.
-                let mut several = Vec::new();
-                transaction.get_many_with(outs.count, key, |number, value| match value {
-                    Some(value) if outcome.is_ok() => match value.single() {
-                        Some(batch) => outcome = give(number, batch),
-                        None => several.push((number, value.clone())),
-                    },
-                    _ => {}
+                // Joining chunks, and reading from storage, takes its time and comes after.
+                let mut later = Vec::new();
+                transaction.get_many_with(outs.count, key, |number, value| {
+                    let Some(value) = value.filter(|_| outcome.is_ok()) else { return };
+                    match value {
+                        VersionValue::InMemory(in_memory) if in_memory.single().is_some() => {
+                            outcome = in_memory.single().map_or(Ok(()), |batch| give(number, batch));
+                        }
+                        _ => later.push((number, value.clone())),
+                    }
                 })?;
                 outcome?;
-                several.iter().try_for_each(|(number, value)| give(*number, &whole(value)?))
+                later.into_iter().try_for_each(|(number, value)| give(number, &whole(&value.into_value()?)?))
             })
         }
     };
@@ -140,6 +142,8 @@ unsafe fn read_many<'k, N: KeyName<'k, Batch>>(
 ///   is out of range; or chunks that were put without full validation turn out malformed when they are joined.
 /// - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
 /// - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks of a value are too large to be one array: use khonsu_txn_get_stream.
+/// - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), a value
+///   is in storage alone and cannot be read, or is damaged; the message says where.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Unless it returns KHONSU_STATUS_OK, release is NULL in all outs; the transaction can go on, and the keys may count as
@@ -187,6 +191,8 @@ pub unsafe extern "C" fn khonsu_txn_get_many(
 ///   another database; or chunks that were put without full validation turn out malformed when they are joined.
 /// - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
 /// - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks of a value are too large to be one array: use khonsu_txn_get_stream.
+/// - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), a value
+///   is in storage alone and cannot be read, or is damaged; the message says where.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///
 /// Unless it returns KHONSU_STATUS_OK, release is NULL in all outs; the transaction can go on, and the keys may count as

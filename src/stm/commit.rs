@@ -1,5 +1,7 @@
 //! The commit of a transaction, by its owner.
 //!
+//! 0. Nothing of it may be *held* by a prepared transaction: that is looked up first, so that nothing is installed in
+//!    vain, and again after the install, which is the look that counts. See [`super::holds`].
 //! 1. *Install.* A pending version goes on top of the chain of each written key. What is beneath is then the newest
 //!    committed one and stays it, as nobody else can install above an undecided version; so write-write conflicts are
 //!    found, and resolved, here. A transaction met in its own installation is given some patience and then aborted,
@@ -17,11 +19,14 @@ use crossbeam_epoch::Guard;
 use super::commit_log::{Change, Mutation};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::database::{Database, DatabasePool};
+use super::decide::{Attempt, OnBehalf};
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
+use super::evictable::VersionValue;
 use super::few::Few;
 use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, RecordRef, State};
 use super::options::Durability;
+use super::prepared::StagedWrite;
 use super::sync::{self, spin_loop};
 use super::value::{Chunk, Value};
 use super::working_set::Operation;
@@ -67,6 +72,19 @@ struct Target<'a, 'g, C> {
     installed: Installed,
 }
 
+/// An attempt of a commit. Its end takes it back from everywhere; first from the word of the prepared transaction on
+/// whose behalf it is made.
+struct Run<'a, 'g, C: Chunk> {
+    attempt: Option<Attempt<'a, 'g, C>>,
+    installation: Installation<'g, C>,
+}
+
+impl<C: Chunk> Run<'_, '_, C> {
+    fn abort(self) {
+        self.installation.abort();
+    }
+}
+
 pub(crate) struct Committer<'g, C: Chunk> {
     pub pool: &'g DatabasePool<C>,
     pub guard: &'g Guard,
@@ -76,25 +94,41 @@ pub(crate) struct Committer<'g, C: Chunk> {
 }
 
 impl<'g, C: Chunk> Committer<'g, C> {
-    fn tracker(&self) -> DependencyTracker<'g, C> {
+    pub fn tracker(&self) -> DependencyTracker<'g, C> {
         DependencyTracker { pool: self.pool, guard: self.guard }
     }
 
-    fn database(&self) -> &'g Database<C> {
+    pub fn database(&self) -> &'g Database<C> {
         self.pool.shared()
     }
 
     /// Commits the writes, if what the footprint says is still true at the stamp. Gives the version.
     pub fn commit(&self, writes: &[PlannedWrite<'_, C>], footprint: Option<Footprint<C>>) -> Result<u64, Error> {
-        let footprint = footprint.map(Arc::new);
+        self.check_held(writes.iter().map(|write| (write.hash, write.key)))?;
+        self.commit_as(writes, footprint.map(Arc::new), None)
+    }
+
+    /// Commits what was staged for a prepared transaction. No conflict can come up.
+    pub fn commit_on_behalf(&self, on_behalf: &OnBehalf<'_, C>) -> Result<(), Error> {
+        let writes: Vec<_> = on_behalf.staged.writes.iter().map(StagedWrite::planned).collect();
+        self.commit_as(&writes, on_behalf.staged.footprint.clone(), Some(on_behalf)).map(drop)
+    }
+
+    fn commit_as(
+        &self,
+        writes: &[PlannedWrite<'_, C>],
+        footprint: Option<Arc<Footprint<C>>>,
+        on_behalf: Option<&OnBehalf<'_, C>>,
+    ) -> Result<u64, Error> {
         let group_commit = self.database().group_commit.as_ref();
         // Before anything is installed: others would not wait for it.
-        let prepared = match group_commit {
-            Some(group_commit) => {
+        let prepared = match (group_commit, on_behalf.and_then(|on_behalf| on_behalf.staged.logged.clone())) {
+            (_, Some(prepared)) => Some(prepared),
+            (Some(group_commit), None) => {
                 let as_staged = writes.iter().filter_map(|write| write.mutation(Installed::AsStaged));
                 Some(group_commit.log().prepare(&as_staged.collect::<Vec<_>>())?)
             }
-            None => None,
+            (None, None) => None,
         };
         // What many records wait for in memory, they wait for together.
         if writes.len() > 1 {
@@ -116,8 +150,12 @@ impl<'g, C: Chunk> Committer<'g, C> {
         }
         fail_point!(BeforeInstall);
 
-        for restarts in 0..MOST_RESTARTS {
-            let mut installation = Installation::new(
+        for restarts in 0.. {
+            if restarts >= MOST_RESTARTS && on_behalf.is_none() {
+                break;
+            }
+            let patience = restarts.min(MOST_RESTARTS);
+            let installation = Installation::new(
                 self.snapshot,
                 footprint.clone(),
                 group_commit.is_some(),
@@ -126,11 +164,18 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 self.guard,
                 &self.database().meters,
             );
-            match self.install(&mut installation, &mut targets, restarts) {
+            let mut run = Run { attempt: None, installation };
+            if let Some(on_behalf) = on_behalf {
+                match self.announce_attempt(on_behalf, run.installation.descriptor(), patience) {
+                    Ok(attempt) => run.attempt = Some(attempt),
+                    // Others have decided it.
+                    Err(ended) => return ended.map(|()| 0),
+                }
+            }
+            match self.install(&mut run.installation, &mut targets, patience) {
                 Ok(None) => {}
                 Ok(Some(Installed::IgnoredFor(version))) => {
-                    installation.abort();
-                    drop(installation);
+                    run.abort();
                     self.await_visible(version);
                     continue;
                 }
@@ -139,15 +184,22 @@ impl<'g, C: Chunk> Committer<'g, C> {
                     continue;
                 }
                 Err(error) => {
-                    installation.abort();
-                    drop(installation);
+                    run.abort();
                     return Err(self.failed(error, &targets));
                 }
             }
-            if installation.installed().next().is_none() {
-                // Everything was ignored: nothing changes.
-                installation.abort();
-                return self.commit_at_snapshot(footprint.as_deref());
+            if on_behalf.is_none() {
+                if run.installation.installed().next().is_none() {
+                    // Everything was ignored: nothing changes.
+                    run.abort();
+                    return self.commit_at_snapshot(footprint.as_deref());
+                }
+                // After the last install: see [`super::holds`].
+                if let Err(error) = self.check_held(targets.iter().map(|target| (target.write.hash, target.write.key)))
+                {
+                    run.abort();
+                    return Err(self.failed(error, &targets));
+                }
             }
             if let Some(group_commit) = group_commit {
                 let resolved = targets.iter().any(|target| target.installed != Installed::AsStaged);
@@ -157,14 +209,16 @@ impl<'g, C: Chunk> Committer<'g, C> {
                     _ => group_commit.log().prepare(&installed().collect::<Vec<_>>()),
                 };
                 match prepared {
-                    Ok(prepared) => installation.log(prepared, self.durability),
+                    Ok(prepared) => {
+                        run.installation.log(prepared, self.durability, on_behalf.map(OnBehalf::decided));
+                    }
                     Err(error) => {
-                        drop(installation);
+                        run.abort();
                         return Err(self.failed(error, &targets));
                     }
                 }
             }
-            let descriptor = installation.descriptor();
+            let descriptor = run.installation.descriptor();
             fail_point!(BeforeReady);
             if descriptor.advance(Phase::Installing, Phase::Ready).is_err() {
                 fail_point!(AbortedByOther);
@@ -173,12 +227,13 @@ impl<'g, C: Chunk> Committer<'g, C> {
             fail_point!(Ready);
             let settled = self.settle(descriptor);
             if settled.is_ok() {
-                self.note_superseded(&installation);
+                self.note_superseded(&run.installation);
             }
             return settled.map_err(|conflicts| {
-                let error = installation.take_failure().unwrap_or(Error::Conflict(conflicts));
-                drop(installation);
-                self.failed(error, &targets)
+                let failure = run.installation.take_failure();
+                debug_assert!(on_behalf.is_none() || failure.is_some(), "what is held has no conflicts");
+                run.abort();
+                self.failed(failure.unwrap_or(Error::Conflict(conflicts)), &targets)
             });
         }
         let crowded = writes.first().map(|write| write.conflict(0));
@@ -188,15 +243,19 @@ impl<'g, C: Chunk> Committer<'g, C> {
     /// What is to be done when a commit has failed.
     fn failed(&self, error: Error, targets: &[Target<'_, 'g, C>]) -> Error {
         self.reclaim_unused(targets);
+        self.await_conflicts(error)
+    }
+
+    /// Waits until those that got in the way are visible: until then, a rerun would only meet them again.
+    pub fn await_conflicts(&self, error: Error) -> Error {
         if let Error::Conflict(conflicts) = &error {
-            // Until that one is visible, a rerun would only meet it again.
             self.await_visible(conflicts.iter().map(|conflict| conflict.version).max().unwrap_or(0));
         }
         error
     }
 
     /// Waits for a version that may be on its way to the log.
-    fn await_visible(&self, version: u64) {
+    pub fn await_visible(&self, version: u64) {
         if let Some(group_commit) = &*self.database().group_commit {
             group_commit.settle(version, &self.tracker());
         }
@@ -271,10 +330,10 @@ impl<'g, C: Chunk> Committer<'g, C> {
             let conflict = base.and_then(|(_, number)| write.conflict_with(number));
             let mut installed = Installed::AsStaged;
             let (value, extends_older, charge) = match (write.operation, conflict) {
-                (Operation::Append(rows), None) => appended(base_value, rows)?,
+                (Operation::Append(rows), None) => self.appended(base_value, rows)?,
                 // An append that conflicts only because its key was read.
                 (Operation::Append(_), Some(conflict)) => return Err(Error::Conflict(vec![conflict])),
-                (Operation::Put(value), None) => (Some(value.clone()), false, value.bytes()),
+                (Operation::Put(value), None) => (Some(self.version_value(value)), false, value.bytes()),
                 (Operation::Delete, None) => (None, false, 0),
                 (operation, Some(conflict)) => match (write.resolution, operation) {
                     (Some(ConflictResolution::Ignore), _) => {
@@ -286,12 +345,12 @@ impl<'g, C: Chunk> Committer<'g, C> {
                         }
                     }
                     (Some(ConflictResolution::Replace), Operation::Put(value)) => {
-                        (Some(value.clone()), false, value.bytes())
+                        (Some(self.version_value(value)), false, value.bytes())
                     }
                     (Some(ConflictResolution::Replace), _) => (None, false, 0),
                     (Some(ConflictResolution::Append), Operation::Put(rows)) => {
                         installed = Installed::Appended;
-                        appended(base_value, rows)?
+                        self.appended(base_value, rows)?
                     }
                     (None | Some(ConflictResolution::Fail | ConflictResolution::Append), _) => {
                         return Err(Error::Conflict(vec![conflict]));
@@ -309,8 +368,25 @@ impl<'g, C: Chunk> Committer<'g, C> {
         }
     }
 
+    fn version_value(&self, value: &Value<C>) -> VersionValue<C> {
+        VersionValue::new(value.clone(), self.database().memory_budget())
+    }
+
+    /// The newest committed value with rows after its own: value, whether it extends the committed one, and new bytes.
+    fn appended(
+        &self,
+        base: Option<&VersionValue<C>>,
+        rows: &Value<C>,
+    ) -> Result<(Option<VersionValue<C>>, bool, u64), Error> {
+        let value = match base {
+            Some(base) => base.append(rows)?,
+            None => self.version_value(rows),
+        };
+        Ok((Some(value), base.is_some(), rows.bytes()))
+    }
+
     /// Does what it takes to get past somebody else's undecided version.
-    fn contend(&self, other: &'g Descriptor<C>, restarts: u32) {
+    pub fn contend(&self, other: &'g Descriptor<C>, restarts: u32) {
         match other.phase() {
             Phase::Installing => {
                 let patience = PATIENCE << restarts;
@@ -403,13 +479,13 @@ impl<C> PlannedWrite<'_, C> {
     }
 
     /// The conflict with the newest committed version of the key, if it is one.
-    fn conflict_with(&self, version: u64) -> Option<Conflict> {
+    pub fn conflict_with(&self, version: u64) -> Option<Conflict> {
         let blind_append = matches!(self.operation, Operation::Append(_)) && self.resolution.is_some();
         (version > self.basis && !blind_append).then(|| self.conflict(version))
     }
 
     fn conflict(&self, version: u64) -> Conflict {
-        Conflict { kind: ConflictKind::WriteWrite, key: self.key.to_vec(), range: None, version }
+        Conflict { kind: ConflictKind::WriteWrite, key: self.key.to_vec(), range: None, version, holder: None }
     }
 
     /// Whether a conflict of this write aborts the transaction.
@@ -420,13 +496,4 @@ impl<C> PlannedWrite<'_, C> {
             Some(ConflictResolution::Ignore | ConflictResolution::Replace) => false,
         }
     }
-}
-
-/// The newest committed value with rows after its own: value, whether it extends the committed one, and new bytes.
-fn appended<C: Chunk>(base: Option<&Value<C>>, rows: &Value<C>) -> Result<(Option<Value<C>>, bool, u64), Error> {
-    let value = match base {
-        Some(base) => base.append(rows)?,
-        None => rows.clone(),
-    };
-    Ok((Some(value), base.is_some(), rows.bytes()))
 }

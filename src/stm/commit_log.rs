@@ -4,7 +4,10 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::error::Error;
+use super::global_id::GlobalId;
+use super::key::KeyRange;
 use super::options::Durability;
+use super::outcome::Decision;
 use super::value::Value;
 
 /// What a commit does to a key.
@@ -34,6 +37,52 @@ pub struct LoggedCommit<'a> {
     pub version: u64,
     /// What [`CommitLog::prepare`] made of it.
     pub prepared: &'a Prepared,
+    /// The prepared transaction that this one commits: both become true at once.
+    pub decides: Option<Decided<'a>>,
+}
+
+/// The end of a prepared transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decided<'a> {
+    /// Which one.
+    pub id: &'a GlobalId,
+    /// What becomes of it.
+    pub decision: Decision,
+    /// Whether an operator decided, and not the coordinator.
+    pub heuristic: bool,
+    /// When that was, in microseconds since 1970 UTC.
+    pub time_micros: i64,
+}
+
+/// What a prepared transaction holds besides the keys that it writes: nobody may write there before it is decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Keys that it has read and does not write.
+    pub keys: Vec<Vec<u8>>,
+    /// Ranges that it has scanned.
+    pub ranges: Vec<KeyRange>,
+}
+
+/// News of a prepared transaction. `P` is the form in which mutations are logged.
+pub enum Note<'a, P> {
+    /// It is prepared from now on: it comes back with the database until it is decided.
+    Prepared {
+        /// Its name. It is new: neither in doubt nor remembered.
+        id: &'a GlobalId,
+        /// When that was, in microseconds since 1970 UTC.
+        time_micros: i64,
+        /// What was made of its mutations, as of those of a commit; there may be none.
+        mutations: &'a P,
+        /// What it has read.
+        held: &'a Held,
+    },
+    /// It was rolled back. (One that is committed is decided by its commit: see [`LoggedCommit::decides`].)
+    Decided(Decided<'a>),
+    /// Its outcome need not be remembered any more.
+    Forgotten {
+        /// Its name.
+        id: &'a GlobalId,
+    },
 }
 
 /// How far [`CommitLog::append`] came: the first `written` commits are in the log, the one behind them is what failed,
@@ -61,6 +110,21 @@ pub trait CommitLog<C>: Send + Sync + 'static {
     /// # Errors
     /// Of the first commit that cannot be appended. A later call may succeed.
     fn append(&self, commits: &[LoggedCommit<'_>], durability: Durability) -> Result<(), AppendError>;
+
+    /// Whether it can keep prepared transactions: whether [`note`](CommitLog::note) works.
+    fn keeps_prepared(&self) -> bool {
+        false
+    }
+
+    /// Appends news of prepared transactions, in order with all commits. There is one call at a time, and none beside
+    /// [`append`](CommitLog::append). The outcomes that a log remembers are those of
+    /// [`RememberedOutcomes`](super::RememberedOutcomes).
+    ///
+    /// # Errors
+    /// Of the first that cannot be appended. A later call may succeed.
+    fn note(&self, _notes: &[Note<'_, Prepared>], _durability: Durability) -> Result<(), AppendError> {
+        Err(AppendError { written: 0, cause: Error::NotDurable("the log keeps no prepared transactions".to_owned()) })
+    }
 
     /// Puts everything that was appended on the disk. It does not run beside [`append`](CommitLog::append).
     ///

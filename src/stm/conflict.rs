@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::global_id::GlobalId;
 use super::key::KeyRange;
 
 /// What happens to a write of a key that another transaction has committed meanwhile.
@@ -46,6 +47,8 @@ pub struct Conflict {
     pub range: Option<KeyRange>,
     /// The commit version of the other transaction; 0 where it has none yet.
     pub version: u64,
+    /// The global id of the other transaction, where it is one in doubt that holds the key.
+    pub holder: Option<GlobalId>,
 }
 
 impl fmt::Display for Conflict {
@@ -56,6 +59,10 @@ impl fmt::Display for Conflict {
             ConflictKind::Phantom => "another transaction changed what was absent or scanned at key",
             ConflictKind::Prepared => "another transaction holds key",
         };
-        write!(formatter, "{what} \"{}\" (version {})", self.key.escape_ascii(), self.version)
+        write!(formatter, "{what} \"{}\"", self.key.escape_ascii())?;
+        match &self.holder {
+            Some(holder) => write!(formatter, " (in doubt: {holder})"),
+            None => write!(formatter, " (version {})", self.version),
+        }
     }
 }

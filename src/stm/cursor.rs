@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
+use super::evictable::VersionValue;
 use super::key::{KeyBytes, KeyRange, bounds_are_empty};
 use super::options::Direction;
 use super::transaction::{Open, ScanParts, Transaction, behind};
@@ -28,10 +29,12 @@ pub struct Cursor<C: Chunk> {
     /// The key that the scan has passed last.
     passed: Option<KeyBytes>,
     /// Committed entries read ahead, in the order of the scan.
-    ahead: VecDeque<(KeyBytes, Value<C>)>,
+    ahead: VecDeque<(KeyBytes, VersionValue<C>)>,
     /// Where reading ahead goes on; `None`: there is no more.
     unread: Option<KeyRange>,
     batch: usize,
+    /// The next entry, whose value is still to be read.
+    pending: Option<(KeyBytes, VersionValue<C>)>,
     current: Option<(KeyBytes, Value<C>)>,
     snapshot: u64,
     /// Index of the scanned range in the transaction's working set.
@@ -72,6 +75,7 @@ impl<C: Chunk> Cursor<C> {
             passed: None,
             ahead: VecDeque::new(),
             batch: limit.map_or(FIRST_BATCH, batch_for),
+            pending: None,
             current: None,
             snapshot,
             tracked,
@@ -83,12 +87,39 @@ impl<C: Chunk> Cursor<C> {
     ///
     /// # Errors
     /// [`Error::InvalidState`] when the transaction has ended or is not the one that opened the cursor,
-    /// [`Error::SchemaMismatch`] when rows that the transaction appends do not fit those that they go after.
+    /// [`Error::SchemaMismatch`] when rows that the transaction appends do not fit those that they go after,
+    /// [`Error::Storage`] and [`Error::Corruption`] when a value cannot be read back from storage. The next call tries
+    /// the same entry again.
     pub fn next(&mut self, transaction: &mut Transaction<C>) -> Result<bool, Error> {
         self.current = None;
-        let mut parts = transaction.scan_parts(self.transaction)?;
-        if self.left == Some(0) || self.range.is_empty() {
+        let Some((key, value)) = self.step(transaction)? else {
             return Ok(false);
+        };
+        let value = match value {
+            VersionValue::InMemory(value) => value,
+            VersionValue::Evictable(cell) => {
+                let read = cell.read_through();
+                read.inspect_err(|_| self.pending = Some((key.clone(), VersionValue::Evictable(cell))))?
+            }
+        };
+        self.current = Some((key, value));
+        Ok(true)
+    }
+
+    /// Goes to the next key and gives it, with its value wherever that is.
+    ///
+    /// # Errors
+    /// Those of [`next`](Cursor::next), but for reading from storage.
+    pub(crate) fn step(
+        &mut self,
+        transaction: &mut Transaction<C>,
+    ) -> Result<Option<(KeyBytes, VersionValue<C>)>, Error> {
+        let mut parts = transaction.scan_parts(self.transaction)?;
+        if let Some(pending) = self.pending.take() {
+            return Ok(Some(pending));
+        }
+        if self.left == Some(0) || self.range.is_empty() {
+            return Ok(None);
         }
         loop {
             if self.ahead.is_empty() {
@@ -99,7 +130,7 @@ impl<C: Chunk> Cursor<C> {
                 (None, None) => {
                     self.track(&mut parts, None);
                     self.left = Some(0);
-                    return Ok(false);
+                    return Ok(None);
                 }
                 (None, Some(_)) => Ordering::Greater,
                 (Some(_), None) => Ordering::Less,
@@ -127,9 +158,8 @@ impl<C: Chunk> Cursor<C> {
             self.track(&mut parts, Some(&key));
             self.passed = Some(key.clone());
             if let Some(value) = value {
-                self.current = Some((key, value));
                 self.left = self.left.map(|left| left - 1);
-                return Ok(true);
+                return Ok(Some((key, value)));
             }
         }
     }
@@ -223,14 +253,14 @@ impl<C: Chunk> Cursor<C> {
 fn own_value<C: Chunk>(
     parts: &ScanParts<'_, C>,
     entry: usize,
-    committed: Option<&Value<C>>,
-) -> Result<Option<Value<C>>, Error> {
+    committed: Option<&VersionValue<C>>,
+) -> Result<Option<VersionValue<C>>, Error> {
     let write = parts.context.set.entries[entry].write.as_ref();
     Ok(match (write.map(|write| &write.operation), committed) {
         (None, committed) => committed.cloned(),
-        (Some(Operation::Put(value)), _) => Some(value.clone()),
+        (Some(Operation::Put(value)), _) => Some(VersionValue::InMemory(value.clone())),
         (Some(Operation::Delete), _) => None,
-        (Some(Operation::Append(rows)), None) => Some(rows.clone()),
+        (Some(Operation::Append(rows)), None) => Some(VersionValue::InMemory(rows.clone())),
         (Some(Operation::Append(rows)), Some(value)) => Some(value.append(rows)?),
     })
 }

@@ -8,23 +8,28 @@ use super::clock::Clock;
 use super::commit_log::CommitLog;
 use super::group_commit::GroupCommit;
 use super::memory::{Participant, Pool};
+use super::memory_budget::MemoryBudget;
 use super::meters::Meters;
 use super::options::Options;
+use super::prepared::PreparedTransactions;
 use super::reader_marks::ReaderMarks;
 use super::reclaimer::Reclaimer;
 use super::reservation::Reservations;
 use super::snapshot::LiveSnapshots;
 use super::txn_buffer::TxnBuffer;
+use super::value::Chunk;
 use super::working_set::WorkingSet;
 
 /// The shared parts, each of which is lock-free on its own.
-pub(crate) struct Database<C: Send + Sync + 'static> {
+pub(crate) struct Database<C: Chunk> {
     pub options: Options,
     pub clock: Clock,
     pub buffer: TxnBuffer<C>,
     pub reader_marks: ReaderMarks,
     pub reclaimer: Reclaimer<C>,
     pub reservations: Reservations,
+    /// Apart: it is large, and mostly of no concern.
+    pub prepared: Box<PreparedTransactions<C>>,
     pub meters: Meters,
     /// `None`: the database is in memory only.
     ///
@@ -74,7 +79,7 @@ impl<C> Clone for Keeper<C> {
 
 pub(crate) type DatabasePool<C> = Pool<Context<C>, Database<C>, C>;
 
-impl<C: Send + Sync + 'static> Database<C> {
+impl<C: Chunk> Database<C> {
     pub fn new(options: Options) -> Self {
         let buffer = TxnBuffer::new();
         Database {
@@ -83,10 +88,27 @@ impl<C: Send + Sync + 'static> Database<C> {
             reader_marks: ReaderMarks::new(),
             reclaimer: Reclaimer::new(),
             reservations: Reservations::new(buffer.collector()),
+            prepared: Box::new(PreparedTransactions::new(&buffer.collector())),
             buffer,
             meters: Meters::default(),
             group_commit: CachePadded::new(None),
         }
+    }
+
+    /// What the values may take of the memory; `None`: all are in memory.
+    pub fn memory_budget(&self) -> Option<&Arc<MemoryBudget<C>>>
+    where
+        C: Chunk,
+    {
+        self.group_commit.as_ref()?.memory_budget()
+    }
+
+    /// Bytes of values in memory.
+    pub fn resident_bytes(&self) -> u64
+    where
+        C: Chunk,
+    {
+        self.memory_budget().map_or_else(|| self.meters.live_bytes(), |budget| budget.resident())
     }
 
     pub fn context(&self) -> Context<C> {

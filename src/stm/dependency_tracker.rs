@@ -37,12 +37,13 @@ use crossbeam_epoch::Guard;
 use super::clock::Clock;
 use super::conflict::{Conflict, ConflictKind};
 use super::database::{Database, DatabasePool};
+use super::evictable::VersionValue;
 use super::group_commit::Member;
 use super::key::{KeyBytes, KeyRange};
 use super::memory::{Descriptor, Head, Phase, Record, RecordRef, State, Version};
 use super::options::Direction;
 use super::sync::{Ordering, fence};
-use super::value::{Chunk, Value};
+use super::value::Chunk;
 
 /// More conflicts than this are not reported of one commit.
 const REPORTED: usize = 16;
@@ -122,7 +123,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         direction: Direction,
         most: usize,
         snapshot: u64,
-        mut visit: impl FnMut(&'g Record<C>, &'g Value<C>),
+        mut visit: impl FnMut(&'g Record<C>, &'g VersionValue<C>),
     ) -> Option<&'g Record<C>> {
         let mut records: Vec<&Record<C>> = Vec::with_capacity(most);
         self.database().buffer.walk(range.as_bounds(), direction, self.guard, |record| {
@@ -314,6 +315,11 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         }
     }
 
+    /// What others have overwritten of a footprint since a snapshot, as far as it is ready by now.
+    pub fn overwritten_since(&self, footprint: &Footprint<C>, snapshot: u64) -> Vec<Conflict> {
+        self.conflicts(footprint, snapshot, u64::MAX, |_| true)
+    }
+
     fn conflicts(
         &self,
         footprint: &Footprint<C>,
@@ -329,7 +335,7 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
                     Place::Key(read) => (ConflictKind::ReadWrite, read.key.as_slice(), None),
                     Place::InRange(key, range) => (ConflictKind::Phantom, key, Some(range.clone())),
                 };
-                conflicts.push(Conflict { kind, key: key.to_vec(), range, version: overwriter.version });
+                conflicts.push(Conflict { kind, key: key.to_vec(), range, version: overwriter.version, holder: None });
             }
             if conflicts.len() == REPORTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -480,7 +486,7 @@ mod tests {
         let mut installation =
             Installation::new(snapshot, Some(Arc::new(footprint)), false, 1, announcement, guard, meters);
         let record = buffer.record(buffer.hash(written), written, guard);
-        let value = Some(rows(&[2]));
+        let value = Some(VersionValue::new(rows(&[2]), None));
         assert!(installation.try_install(record, record.head(guard), value, false, 8).is_ok());
         installation.descriptor().advance(Phase::Installing, Phase::Ready).unwrap();
         DependencyTracker { pool, guard }.stamp(installation.descriptor());

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::conflict::Conflict;
+use super::outcome::Outcome;
 
 /// Why a call of the core failed. Nothing is half-applied after any of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,18 @@ pub enum Error {
     Corruption(String),
     /// The stored database is open already, here or in another process.
     Locked(String),
+    /// The database cannot keep a prepared transaction over its end.
+    NotDurable(String),
+    /// The global id is another transaction's; the text says what has become of that.
+    Duplicate(String),
+    /// No prepared transaction has that global id, and none is remembered.
+    UnknownId(String),
+    /// Another call is deciding about the same prepared transaction. Call again.
+    Busy(String),
+    /// The prepared transaction was decided otherwise before.
+    AlreadyDecided(Box<Outcome>),
+    /// An operator has decided about the prepared transaction before.
+    Heuristic(Box<Outcome>),
 }
 
 impl fmt::Display for Error {
@@ -45,8 +58,19 @@ impl fmt::Display for Error {
             | Error::Cancelled(text)
             | Error::Storage(text)
             | Error::Corruption(text)
-            | Error::Locked(text) => formatter.write_str(text),
+            | Error::Locked(text)
+            | Error::NotDurable(text)
+            | Error::Duplicate(text)
+            | Error::UnknownId(text)
+            | Error::Busy(text) => formatter.write_str(text),
             Error::InvalidState(text) => formatter.write_str(text),
+            Error::AlreadyDecided(outcome) => {
+                write!(formatter, "transaction {} is {} already", outcome.id, outcome.decision.participle())
+            }
+            Error::Heuristic(outcome) => {
+                let done = outcome.decision.participle();
+                write!(formatter, "transaction {} was {done} by a heuristic decision", outcome.id)
+            }
         }
     }
 }

@@ -248,6 +248,48 @@ mod points {
         ReservationRemoved,
         /// A committer looks at a reservation.
         ReservationMet,
+
+        // ---- two-phase commit: prepare ----
+        /// The global id is claimed, and nothing is held.
+        GlobalIdClaimed,
+        /// It is counted as holding something, and nothing is entered.
+        HoldCounted,
+        /// Between two keys that are entered as held, or after the last.
+        HoldEnteredOne,
+        /// All that is held is entered, and others were not looked for.
+        HoldEntered,
+        /// One of the keys that are held is about to be looked at.
+        PreparationLooksAt,
+        /// The transaction is validated, and does not bind anyone.
+        PreparationValidated,
+        /// What it is going to write can be found, and it does not bind anyone.
+        PreparedStaged,
+        /// It binds the others, and perhaps is not logged.
+        PreparationHolds,
+        /// It is in doubt, and its owner has not said so.
+        PreparationOver,
+        /// It is refused, and what it holds still entered.
+        PreparationRefused,
+        /// A committer looks at what is held.
+        HoldsMet,
+        /// Another transaction that is being validated has used up its time and is going to be refused.
+        BeforeRefusingOther,
+        /// Another transaction was refused.
+        OtherRefused,
+
+        // ---- two-phase commit: decide ----
+        /// An attempt to commit a prepared transaction has installed nothing, and is not known to others.
+        BeforeAttemptAnnounced,
+        /// The prepared transaction leads to the attempt.
+        AttemptAnnounced,
+        /// The attempt has committed, and the prepared transaction still leads to it.
+        BeforeAttemptOver,
+        /// The prepared transaction is rolled back, and what it holds still entered.
+        RolledBack,
+        /// What it held is not entered any more, and its outcome not in its place.
+        HoldLeft,
+        /// Its outcome is in its place, and perhaps there are too many.
+        OutcomeRemembered,
     }
 
     type Hook = Box<dyn FnMut(FailPoint)>;

@@ -23,16 +23,23 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
-use super::commit_log::{AppendError, CommitLog, LoggedCommit};
+use super::commit_log::{AppendError, CommitLog, Decided, Held, LoggedCommit, Note, Prepared};
 use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
-use super::memory::{Descriptor, Phase};
+use super::global_id::GlobalId;
+use super::memory::{Descriptor, LoggedDecision, Phase};
+use super::memory_budget::MemoryBudget;
 use super::options::Durability;
+use super::outcome::Decision;
 use super::sync::{Condvar, Mutex, MutexGuard, Ordering, fence};
 use super::value::Chunk;
 
 pub(crate) struct GroupCommit<C> {
     log: Arc<dyn CommitLog<C>>,
+    /// It stands here as all who look for it have looked at this first.
+    memory_budget: Option<Arc<MemoryBudget<C>>>,
+    /// News of prepared transactions on its way to the log.
+    notes: Mutex<Vec<Arc<PendingNote>>>,
     /// Whether somebody leads.
     led: Mutex<bool>,
     /// Somebody has led.
@@ -40,8 +47,19 @@ pub(crate) struct GroupCommit<C> {
 }
 
 impl<C: Chunk> GroupCommit<C> {
-    pub fn new(log: Arc<dyn CommitLog<C>>) -> Self {
-        GroupCommit { log, led: Mutex::new(false), visible: Condvar::new() }
+    pub fn new(log: Arc<dyn CommitLog<C>>, memory_budget: Option<Arc<MemoryBudget<C>>>) -> Self {
+        GroupCommit {
+            log,
+            memory_budget,
+            notes: Mutex::new(Vec::new()),
+            led: Mutex::new(false),
+            visible: Condvar::new(),
+        }
+    }
+
+    /// What the values may take of the memory, where that is limited.
+    pub fn memory_budget(&self) -> Option<&Arc<MemoryBudget<C>>> {
+        self.memory_budget.as_ref()
     }
 
     pub fn log(&self) -> &dyn CommitLog<C> {
@@ -65,6 +83,55 @@ impl<C: Chunk> GroupCommit<C> {
                 }
             };
         }
+    }
+
+    /// Takes news of a prepared transaction to the log, with those of others, and waits until they are there.
+    pub fn note(
+        &self,
+        note: OwnedNote,
+        durability: Durability,
+        tracker: &DependencyTracker<'_, C>,
+    ) -> Result<(), Error> {
+        let pending = Arc::new(PendingNote { note, durability, outcome: Mutex::new(None) });
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&pending));
+        let mut led = self.lock();
+        loop {
+            let outcome = pending.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+            led = match *led {
+                true => self.visible.wait(led).unwrap_or_else(PoisonError::into_inner),
+                false => {
+                    let leading = self.lead(led);
+                    self.log_certified(tracker);
+                    drop(leading);
+                    self.lock()
+                }
+            };
+        }
+    }
+
+    /// Takes all news that wait to the log. Those behind one that fails are tried again.
+    fn log_notes(&self) {
+        let mut waiting = std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+        let finish = |pending: Arc<PendingNote>, outcome| {
+            *pending.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        };
+        while !waiting.is_empty() {
+            let notes: Vec<_> = waiting.iter().map(|pending| pending.note.borrowed()).collect();
+            let durability = waiting.iter().map(|pending| pending.durability).max().unwrap_or_default();
+            let logged = guarded(|| self.log.note(&notes, durability));
+            drop(notes);
+            let Err(AppendError { written, cause }) =
+                logged.unwrap_or_else(|cause| Err(AppendError { written: 0, cause }))
+            else {
+                break;
+            };
+            waiting.drain(..written.min(waiting.len() - 1)).for_each(|pending| finish(pending, Ok(())));
+            finish(waiting.remove(0), Err(cause));
+        }
+        waiting.into_iter().for_each(|pending| finish(pending, Ok(())));
     }
 
     /// Puts all that is committed on the disk.
@@ -130,6 +197,7 @@ impl<C: Chunk> GroupCommit<C> {
             }
         }
         clock.show(limit);
+        self.log_notes();
     }
 
     fn append(&self, group: &[Member<'_, C>], tracker: &DependencyTracker<'_, C>) -> Result<(), AppendError> {
@@ -138,13 +206,50 @@ impl<C: Chunk> GroupCommit<C> {
         for member in group {
             if let Some(logged) = member.descriptor.logged(tracker.guard) {
                 durability = durability.max(logged.durability);
-                commits.push(LoggedCommit { version: member.version, prepared: &logged.prepared });
+                let decides = logged.decides.as_ref().map(|LoggedDecision { id, heuristic, time_micros }| Decided {
+                    id,
+                    decision: Decision::Commit,
+                    heuristic: *heuristic,
+                    time_micros: *time_micros,
+                });
+                commits.push(LoggedCommit { version: member.version, prepared: &logged.prepared, decides });
             }
         }
         if commits.is_empty() {
             return Ok(());
         }
         guarded(|| self.log.append(&commits, durability)).unwrap_or_else(|cause| Err(AppendError { written: 0, cause }))
+    }
+}
+
+/// News of a prepared transaction, and what the log has said to it.
+struct PendingNote {
+    note: OwnedNote,
+    durability: Durability,
+    outcome: Mutex<Option<Result<(), Error>>>,
+}
+
+/// See [`Note`].
+pub(crate) enum OwnedNote {
+    Prepared { id: GlobalId, time_micros: i64, mutations: Prepared, held: Held },
+    RolledBack { id: GlobalId, heuristic: bool, time_micros: i64 },
+    Forgotten { id: GlobalId },
+}
+
+impl OwnedNote {
+    fn borrowed(&self) -> Note<'_, Prepared> {
+        match self {
+            OwnedNote::Prepared { id, time_micros, mutations, held } => {
+                Note::Prepared { id, time_micros: *time_micros, mutations, held }
+            }
+            OwnedNote::RolledBack { id, heuristic, time_micros } => Note::Decided(Decided {
+                id,
+                decision: Decision::Rollback,
+                heuristic: *heuristic,
+                time_micros: *time_micros,
+            }),
+            OwnedNote::Forgotten { id } => Note::Forgotten { id },
+        }
     }
 }
 

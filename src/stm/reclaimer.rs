@@ -12,6 +12,7 @@ use super::database::{Context, Database, DatabasePool};
 use super::memory::{Record, RecordRef, Residue, Stack, Taken};
 use super::snapshot::LiveSnapshots;
 use super::sync::{AtomicU64, Ordering};
+use super::value::Chunk;
 
 /// Bits of `Record::queued`.
 const NOTED: u8 = 1;
@@ -62,7 +63,7 @@ impl<C: Send + Sync + 'static> Reclaimer<C> {
     }
 }
 
-impl<C: Send + Sync + 'static> Database<C> {
+impl<C: Chunk> Database<C> {
     /// Reclaims after a commit of so many writes and bytes, if enough has come together. The caller must not be
     /// pinned: its pin would keep what is flushed from being freed.
     pub fn reclaim_after(&self, writes: usize, bytes: u64, context: &mut Context<C>, pool: &DatabasePool<C>) {

@@ -49,7 +49,8 @@ mod chosen {
 #[path = "sync/fenced.rs"]
 mod chosen;
 
-/// For what may block: the group commit of stored databases, and nothing else.
+/// For what may block: the group commit of stored databases; and, for a few instructions, values under a memory budget,
+/// which only those have.
 pub(crate) use chosen::{Condvar, Mutex, MutexGuard};
 
 pub(crate) use chosen::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence, spin_loop};
@@ -68,5 +69,5 @@ pub(crate) const MODELLED: bool = cfg!(any(feature = "loom", feature = "shuttle"
 /// Atomics that are no part of any protocol, statistics and sources of numbers. They are never replaced: their orders
 /// would only multiply the schedules to explore, and loom's cannot be in a static.
 pub(crate) mod uncontended {
-    pub(crate) use std::sync::atomic::AtomicU64;
+    pub(crate) use std::sync::atomic::{AtomicI64, AtomicU64};
 }

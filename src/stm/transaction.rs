@@ -4,6 +4,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crossbeam_epoch::Guard;
+
 use super::bound_key::{BoundKey, KeyName};
 use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
@@ -11,10 +13,13 @@ use super::cursor::{Cursor, batch_for};
 use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
+use super::evictable::{Evictable, VersionValue};
 use super::few::Few;
+use super::global_id::GlobalId;
 use super::key::{KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
 use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
+use super::prepare::{PrepareOptions, Vote};
 use super::snapshot::SlotWord;
 use super::sync::Ordering;
 use super::sync::uncontended::AtomicU64;
@@ -64,6 +69,11 @@ pub(super) struct Open<C: Chunk> {
 impl<C: Chunk> Open<C> {
     pub fn new(pool: &Arc<DatabasePool<C>>, keeper: &Keeper<C>) -> Self {
         Open { claim: pool.claim(Database::context), _keeper: keeper.clone() }
+    }
+
+    /// What a commit works on.
+    pub fn commit_parts(&mut self) -> (&mut Context<C>, &DatabasePool<C>, &Presence<C>) {
+        self.claim.parts()
     }
 
     pub fn parts(&mut self) -> (&mut Context<C>, &DatabasePool<C>, &SlotWord) {
@@ -137,7 +147,9 @@ impl<C: Chunk> Transaction<C> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end,
-    /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after.
+    /// [`Error::SchemaMismatch`] when rows that this transaction appends do not fit those that they go after,
+    /// [`Error::Storage`] and [`Error::Corruption`] when the value cannot be read back from storage. The transaction
+    /// can go on.
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Value<C>>, Error> {
         self.get_with(key, |value| value.cloned())
     }
@@ -145,9 +157,9 @@ impl<C: Chunk> Transaction<C> {
     /// Whether a key has a value. It counts as a read of the key.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get).
+    /// Those of [`get`](Transaction::get), but for reading from storage.
     pub fn exists(&mut self, key: &[u8]) -> Result<bool, Error> {
-        self.get_with(key, |value| value.is_some())
+        self.find(key, |_| Ok(None), |is_there, _| is_there)
     }
 
     /// The value of a bound key, or `None`: [`get`](Transaction::get) without looking the key up.
@@ -163,7 +175,7 @@ impl<C: Chunk> Transaction<C> {
     /// # Errors
     /// Those of [`get_bound`](Transaction::get_bound).
     pub fn exists_bound(&mut self, key: &BoundKey<C>) -> Result<bool, Error> {
-        self.get_with(key, |value| value.is_some())
+        self.find(key, |_| Ok(None), |is_there, _| is_there)
     }
 
     /// The values of many keys, in their order, `None` for each that has none. It reads what a `get` of each would read,
@@ -175,7 +187,7 @@ impl<C: Chunk> Transaction<C> {
     pub fn get_many(&mut self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Value<C>>>, Error> {
         let mut found = Vec::with_capacity(keys.len());
         self.get_many_with(keys.len(), |number| keys[number].as_ref(), |_, value| found.push(value.cloned()))?;
-        Ok(found)
+        read_all(found)
     }
 
     /// The values of many bound keys: see [`get_many`](Transaction::get_many).
@@ -185,7 +197,7 @@ impl<C: Chunk> Transaction<C> {
     pub fn get_many_bound(&mut self, keys: &[&BoundKey<C>]) -> Result<Vec<Option<Value<C>>>, Error> {
         let mut found = Vec::with_capacity(keys.len());
         self.get_many_with(keys.len(), |number| keys[number], |_, value| found.push(value.cloned()))?;
-        Ok(found)
+        read_all(found)
     }
 
     /// Passes the value of a key, or `None`, to `visit`, which spares counting a reference to it. `visit` must be
@@ -198,6 +210,18 @@ impl<C: Chunk> Transaction<C> {
         key: impl KeyName<'k, C>,
         visit: impl FnOnce(Option<&Value<C>>) -> T,
     ) -> Result<T, Error> {
+        self.find(key, |cell| cell.fetch().map(Some), |_, value| visit(value))
+    }
+
+    /// Tells `visit` whether a key has a value, and which. One that may be in storage is the one that `fetch` gives,
+    /// outside of the pin.
+    #[inline(always)]
+    fn find<'k, T>(
+        &mut self,
+        key: impl KeyName<'k, C>,
+        fetch: impl FnOnce(Arc<Evictable<C>>) -> Result<Option<Value<C>>, Error>,
+        visit: impl FnOnce(bool, Option<&Value<C>>) -> T,
+    ) -> Result<T, Error> {
         let settings = self.settings;
         let snapshot = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
@@ -207,8 +231,8 @@ impl<C: Chunk> Transaction<C> {
         let mut appended = None;
         if context.set.writes > 0 {
             match settings.own_write(&mut context.set, snapshot, hash, key.bytes()) {
-                Some(Operation::Put(value)) => return Ok(visit(Some(value))),
-                Some(Operation::Delete) => return Ok(visit(None)),
+                Some(Operation::Put(value)) => return Ok(visit(true, Some(value))),
+                Some(Operation::Delete) => return Ok(visit(false, None)),
                 Some(Operation::Append(rows)) => appended = Some(rows.clone()),
                 None => {}
             }
@@ -232,19 +256,31 @@ impl<C: Chunk> Transaction<C> {
         if settings.tracks_reads() {
             context.set.note_read(hash, key.bytes(), record, snapshot, value.is_none(), &guard);
         }
-        visit_with_appended(value, appended.as_ref(), visit)
+        let value = match (appended, value) {
+            (None, None) => return Ok(visit(false, None)),
+            (None, Some(VersionValue::InMemory(value))) => return Ok(visit(true, Some(value))),
+            (None, Some(VersionValue::Evictable(cell))) => VersionValue::Evictable(Arc::clone(cell)),
+            (Some(rows), None) => VersionValue::InMemory(rows),
+            (Some(rows), Some(value)) => value.append(&rows)?,
+        };
+        // It may have to be read, and what goes for it may tell others.
+        drop(guard);
+        match value {
+            VersionValue::InMemory(value) => Ok(visit(true, Some(&value))),
+            VersionValue::Evictable(cell) => Ok(visit(true, fetch(cell)?.as_ref())),
+        }
     }
 
-    /// Passes the values of so many keys, each with its number, to `visit`, in their order, which must be short:
-    /// meanwhile nothing is freed.
+    /// Passes the values of so many keys, wherever these are, each with its number, to `visit`, in their order, which must
+    /// be short: meanwhile nothing is freed.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get); some keys may have been visited then.
+    /// Those of [`get`](Transaction::get), but for reading from storage; some keys may have been visited then.
     pub(crate) fn get_many_with<'k, N: KeyName<'k, C>>(
         &mut self,
         count: usize,
         key: impl Fn(usize) -> N,
-        mut visit: impl FnMut(usize, Option<&Value<C>>),
+        mut visit: impl FnMut(usize, Option<&VersionValue<C>>),
     ) -> Result<(), Error> {
         let settings = self.settings;
         let floor = self.snapshot;
@@ -278,7 +314,7 @@ impl<C: Chunk> Transaction<C> {
                 if context.set.writes > 0 {
                     match settings.own_write(&mut context.set, snapshot, hash, bytes) {
                         Some(Operation::Put(value)) => {
-                            visit(number, Some(value));
+                            visit(number, Some(&VersionValue::InMemory(value.clone())));
                             continue;
                         }
                         Some(Operation::Delete) => {
@@ -294,7 +330,11 @@ impl<C: Chunk> Transaction<C> {
                 if settings.tracks_reads() {
                     context.set.note_read(hash, bytes, *record, snapshot, value.is_none(), &guard);
                 }
-                visit_with_appended(value, appended.as_ref(), |value| visit(number, value))?;
+                match (appended, value) {
+                    (None, value) => visit(number, value),
+                    (Some(rows), None) => visit(number, Some(&VersionValue::InMemory(rows))),
+                    (Some(rows), Some(value)) => visit(number, Some(&value.append(&rows)?)),
+                }
             }
             Ok(())
         };
@@ -389,7 +429,8 @@ impl<C: Chunk> Transaction<C> {
             within(settings.max_bytes, staged, "bytes staged by the transaction")?;
             if let limit @ Some(_) = database.options.max_total_bytes {
                 let check = || {
-                    let bytes = database.meters.live_bytes().saturating_add(staged);
+                    let held = database.resident_bytes().saturating_add(database.prepared.bytes());
+                    let bytes = held.saturating_add(staged);
                     within(limit, bytes, "bytes held by the database")
                 };
                 if check().is_err() {
@@ -452,25 +493,25 @@ impl<C: Chunk> Transaction<C> {
     ) -> Result<Vec<ScannedEntry<C>>, Error> {
         let mut found = Vec::new();
         self.scan_with(range, direction, limit, |key, value| found.push((key.to_vec(), value.clone())))?;
-        Ok(found)
+        found.into_iter().map(|(key, value)| Ok((key, value.into_value()?))).collect()
     }
 
-    /// Passes the keys and values of a range to `visit`, at most `limit` of them, with less work for each than a
-    /// cursor. `visit` must be short: meanwhile nothing is freed.
+    /// Passes the keys and values of a range, wherever these are, to `visit`, at most `limit` of them, with less work for
+    /// each than a cursor. `visit` must be short: meanwhile nothing is freed.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get); some entries may have been visited then.
+    /// Those of [`get`](Transaction::get), but for reading from storage; some entries may have been visited then.
     pub(crate) fn scan_with(
         &mut self,
         range: KeyRange,
         direction: Direction,
         limit: Option<u64>,
-        mut visit: impl FnMut(&[u8], &Value<C>),
+        mut visit: impl FnMut(&[u8], &VersionValue<C>),
     ) -> Result<(), Error> {
         if self.open()?.parts().0.set.writes > 0 {
             let mut cursor = self.open_cursor(range, direction, limit)?;
-            while cursor.next(self)? {
-                cursor.entry().into_iter().for_each(|(key, value)| visit(key, value));
+            while let Some((key, value)) = cursor.step(self)? {
+                visit(key.as_slice(), &value);
             }
             return Ok(());
         }
@@ -553,13 +594,38 @@ impl<C: Chunk> Transaction<C> {
         let meters = &pool.shared().meters;
         match &committed {
             Ok(_) => meters.committed(),
-            Err(Error::Conflict(conflicts)) => {
-                conflicts.first().into_iter().for_each(|conflict| meters.conflicted(conflict.kind));
-                self.settings.reserve(context, pool.shared());
-            }
-            Err(_) => meters.rolled_back(),
+            Err(error) => self.settings.failed(error, context, pool.shared()),
         }
         committed
+    }
+
+    /// Ends the transaction by the first phase of a two-phase commit. After [`Vote::Yes`] it is decided by its global id,
+    /// and what it has read and is going to write is held until then: see
+    /// [`TwoPhaseCommitParticipant`](crate::two_phase_commit::TwoPhaseCommitParticipant).
+    ///
+    /// # Errors
+    /// The vote is no then, and nothing of it is left: [`Error::Conflict`] also when something that it has read is not
+    /// the newest, [`Error::Duplicate`] when the id is taken, [`Error::NotDurable`] when the database cannot keep it,
+    /// and those of [`commit`](Transaction::commit).
+    pub fn prepare(&mut self, id: &GlobalId, options: PrepareOptions) -> Result<Vote, Error> {
+        let mut open = self.open.take().ok_or(ENDED)?;
+        let (context, pool, presence) = open.claim.parts();
+        let vote = self.settings.prepare(id, options, self.snapshot, context, pool, presence);
+        let meters = &pool.shared().meters;
+        match &vote {
+            Ok(Vote::Yes) => {}
+            Ok(Vote::ReadOnly) => {
+                self.commit_version = Some(self.snapshot);
+                meters.committed();
+            }
+            Err(error) => self.settings.failed(error, context, pool.shared()),
+        }
+        vote
+    }
+
+    /// Whether it belongs to a database.
+    pub(super) fn is_of(&self, pool: &Arc<DatabasePool<C>>) -> bool {
+        self.open.as_ref().is_none_or(|open| Arc::ptr_eq(open.claim.pool(), pool))
     }
 
     /// Ends the transaction and drops its writes.
@@ -662,15 +728,64 @@ impl Settings {
         }
         context.set.note_scanned_writes();
         let set = &context.set;
+        let guard = context.participant.pin();
+        let writes = self.plan(set, snapshot, database, &guard)?;
+        let committed = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
+            .commit(&writes, footprint);
+        presence.word.clear();
+        let (count, bytes) = (writes.len(), set.staged_bytes);
+        drop(guard);
+        fail_point!(CommitOver);
+        database.reclaim_after(count, bytes, context, pool);
+        if let Some(budget) = database.memory_budget() {
+            budget.shrink();
+        }
+        committed
+    }
+
+    fn prepare<C: Chunk>(
+        &self,
+        id: &GlobalId,
+        options: PrepareOptions,
+        snapshot: u64,
+        context: &mut Context<C>,
+        pool: &DatabasePool<C>,
+        presence: &Presence<C>,
+    ) -> Result<Vote, Error> {
+        let footprint = match self.isolation {
+            IsolationLevel::Serializable => footprint(&mut context.set),
+            IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
+        };
+        context.set.note_scanned_writes();
+        let set = &context.set;
+        let guard = context.participant.pin();
+        // Once it is decided it can wait for nothing, so it is stored at once.
+        let durability = Durability::Synced;
+        let committer = Committer { pool, guard: &guard, presence, snapshot, durability };
+        if set.writes == 0 && (!options.hold_reads || footprint.is_none()) {
+            return footprint.map_or(Ok(()), |footprint| committer.vote_read_only(&footprint)).map(|()| Vote::ReadOnly);
+        }
+        let writes = self.plan(set, snapshot, pool.shared(), &guard)?;
+        committer.prepare(id, options, &writes, footprint)
+    }
+
+    /// The staged writes, ready to be installed, unless somebody with more need of them has reserved one of the keys.
+    fn plan<'s, C: Chunk>(
+        &self,
+        set: &'s WorkingSet<C>,
+        snapshot: u64,
+        database: &Database<C>,
+        guard: &Guard,
+    ) -> Result<Few<PlannedWrite<'s, C>>, Error> {
         let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
         let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
-        let guard = context.participant.pin();
-        if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys, &guard) {
+        if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys, guard) {
             return Err(Error::Conflict(vec![Conflict {
                 kind: ConflictKind::Prepared,
                 key: key.to_vec(),
                 range: None,
                 version: 0,
+                holder: None,
             }]));
         }
         fail_point!(ReservationsChecked);
@@ -688,15 +803,17 @@ impl Settings {
                 },
             }
         }));
+        Ok(writes)
+    }
 
-        let committed = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
-            .commit(&writes, footprint);
-        presence.word.clear();
-        let (count, bytes) = (writes.len(), set.staged_bytes);
-        drop(guard);
-        fail_point!(CommitOver);
-        database.reclaim_after(count, bytes, context, pool);
-        committed
+    /// Counts a failure, and reserves what a starving transaction has touched in vain.
+    fn failed<C: Chunk>(&self, error: &Error, context: &Context<C>, database: &Database<C>) {
+        let Error::Conflict(conflicts) = error else {
+            database.meters.rolled_back();
+            return;
+        };
+        conflicts.first().into_iter().for_each(|conflict| database.meters.conflicted(conflict.kind));
+        self.reserve(context, database);
     }
 
     /// Reserves what a starving transaction has touched in vain.
@@ -732,17 +849,9 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
     (!reads.is_empty() || !ranges.is_empty()).then_some(Footprint { reads, ranges })
 }
 
-/// Passes what the transaction makes of a committed value to `visit`.
-fn visit_with_appended<C: Chunk, T>(
-    committed: Option<&Value<C>>,
-    appended: Option<&Value<C>>,
-    visit: impl FnOnce(Option<&Value<C>>) -> T,
-) -> Result<T, Error> {
-    Ok(match (appended, committed) {
-        (None, committed) => visit(committed),
-        (Some(rows), None) => visit(Some(rows)),
-        (Some(rows), Some(committed)) => visit(Some(&committed.append(rows)?)),
-    })
+/// Values that were found, read from storage where they are not in memory.
+fn read_all<C: Chunk>(found: Vec<Option<VersionValue<C>>>) -> Result<Vec<Option<Value<C>>>, Error> {
+    found.into_iter().map(|value| value.map(VersionValue::into_value).transpose()).collect()
 }
 
 fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {

@@ -3,12 +3,18 @@
 use std::sync::{Arc, Weak};
 
 use super::bound_key::BoundKey;
+use super::commit::Committer;
 use super::conflict::ConflictKind;
 use super::database::{Database, DatabasePool, Keeper};
 use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
-use super::memory::Pool;
-use super::options::{Options, TransactionOptions};
+use super::global_id::GlobalId;
+use super::group_commit::OwnedNote;
+use super::memory::{Pool, Standing};
+use super::options::{Durability, Options, TransactionOptions};
+use super::outcome::{Decision, Outcome};
+use super::prepare::{PrepareOptions, Vote};
+use super::prepared::PreparedInfo;
 use super::restore::Restore;
 use super::retry::RetryPolicy;
 use super::transaction::{Open, Transaction};
@@ -54,7 +60,8 @@ pub struct Stats {
     pub keys: u64,
     /// Versions of all keys, tombstones included.
     pub versions: u64,
-    /// Bytes that the versions hold; chunks that several versions of a key share count once.
+    /// Bytes that the versions hold; chunks that several versions of a key share count once, those in storage alone as
+    /// if they were in memory.
     pub live_bytes: u64,
     /// Transactions and read-committed scans that hold a snapshot.
     pub active_transactions: u64,
@@ -76,6 +83,22 @@ pub struct Stats {
     pub conflicts_prepared: u64,
     /// Attempts that were rerun.
     pub retries: u64,
+    /// Bytes of values in memory: with a memory budget that of the values which are not in storage alone, some of them
+    /// of versions that are about to be freed; else the live bytes.
+    pub resident_bytes: u64,
+    /// Bytes that values would take in memory which are in storage alone. For those that have not been in memory since
+    /// the database was opened it is an estimate.
+    pub cold_bytes: u64,
+    /// Values that were read from storage because they were not in memory.
+    pub cold_reads: u64,
+    /// Prepared transactions in doubt.
+    pub prepared_transactions: u64,
+    /// Bytes of the keys that these hold to write, and what they are going to write there.
+    pub prepared_bytes: u64,
+    /// Microseconds since the oldest of these was prepared; 0 where there is none.
+    pub oldest_prepared_micros: u64,
+    /// Outcomes of prepared transactions that are remembered.
+    pub remembered_outcomes: u64,
 }
 
 impl<C: Chunk> TransactionManager<C> {
@@ -160,6 +183,83 @@ impl<C: Chunk> TransactionManager<C> {
         }
     }
 
+    /// Prepares a transaction of this database: see [`Transaction::prepare`].
+    ///
+    /// # Errors
+    /// Those of [`Transaction::prepare`], and [`Error::InvalidArgument`] for a transaction of another database, which
+    /// goes on then.
+    pub(crate) fn prepare(
+        &self,
+        transaction: &mut Transaction<C>,
+        id: &GlobalId,
+        options: PrepareOptions,
+    ) -> Result<Vote, Error> {
+        if !transaction.is_of(&self.pool) {
+            return Err(Error::InvalidArgument("transaction: it belongs to another database".to_owned()));
+        }
+        transaction.prepare(id, options)
+    }
+
+    /// Decides about a prepared transaction, or finds how it was decided.
+    ///
+    /// # Errors
+    /// [`Error::UnknownId`], [`Error::Busy`], and what the log fails with: it is in doubt still then.
+    pub(crate) fn decide(&self, id: &GlobalId, decision: Decision, heuristic: bool) -> Result<Outcome, Error> {
+        let mut open = Open::new(&self.pool, &self.keeper);
+        let (context, pool, presence) = open.commit_parts();
+        let database = pool.shared();
+        let snapshot = presence.word.register(&database.clock);
+        let guard = context.participant.pin();
+        let prepared = &database.prepared;
+        let transaction = prepared.find(id, &guard).ok_or_else(|| unknown(id))?;
+        let was_decided = matches!(transaction.standing(&guard), Standing::Decided { .. });
+        let committer = Committer { pool, guard: &guard, presence, snapshot, durability: Durability::Synced };
+        let decided = committer.decide_prepared(&transaction, decision, heuristic);
+        let (writes, bytes) = transaction.size();
+        presence.word.clear();
+        drop(guard);
+        if let (Ok(outcome), false) = (&decided, was_decided) {
+            match outcome.decision {
+                Decision::Commit => database.meters.committed(),
+                Decision::Rollback => database.meters.rolled_back(),
+            }
+            database.reclaim_after(writes, bytes, context, pool);
+        }
+        decided
+    }
+
+    /// The prepared transactions in doubt, the oldest first, and then those that were decided heuristically and not
+    /// forgotten.
+    pub(crate) fn prepared_transactions(&self) -> Vec<PreparedInfo> {
+        let mut open = Open::new(&self.pool, &self.keeper);
+        let (context, pool, _) = open.parts();
+        pool.shared().prepared.list(&context.participant.pin())
+    }
+
+    /// Forgets how a prepared transaction ended. Without effect on one that is unknown.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] when it has not ended, and what the log fails with: it is remembered still then.
+    pub(crate) fn forget(&self, id: &GlobalId) -> Result<(), Error> {
+        let mut open = Open::new(&self.pool, &self.keeper);
+        let (context, pool, _) = open.parts();
+        let database = pool.shared();
+        let guard = context.participant.pin();
+        let Some(transaction) = database.prepared.find(id, &guard) else {
+            return Ok(());
+        };
+        if !matches!(transaction.standing(&guard), Standing::Decided { .. }) {
+            return Err(Error::InvalidState("forget: the transaction is in doubt"));
+        }
+        database.prepared.finish(&transaction, &guard);
+        if let Some(group_commit) = database.group_commit.as_ref().filter(|_| transaction.is_logged) {
+            let tracker = DependencyTracker { pool, guard: &guard };
+            group_commit.note(OwnedNote::Forgotten { id: id.clone() }, Durability::Buffered, &tracker)?;
+        }
+        database.prepared.forget(&transaction, &guard);
+        Ok(())
+    }
+
     /// Counters and sizes. It first reclaims all that can be reclaimed, so it is not for a hot path.
     pub fn stats(&self) -> Stats {
         let mut open = Open::new(&self.pool, &self.keeper);
@@ -168,6 +268,7 @@ impl<C: Chunk> TransactionManager<C> {
         database.reclaim_all(context, pool);
         let live = &context.live;
         let meters = &database.meters;
+        let in_doubt = database.prepared.in_doubt(&context.participant.pin());
         Stats {
             keys: database.buffer.len() as u64,
             versions: meters.versions(),
@@ -182,6 +283,17 @@ impl<C: Chunk> TransactionManager<C> {
             conflicts_phantom: meters.conflicts(ConflictKind::Phantom),
             conflicts_prepared: meters.conflicts(ConflictKind::Prepared),
             retries: meters.retries(),
+            resident_bytes: database.resident_bytes(),
+            cold_bytes: database.memory_budget().map_or(0, |budget| budget.cold_bytes()),
+            cold_reads: database.memory_budget().map_or(0, |budget| budget.reads()),
+            prepared_transactions: in_doubt.transactions,
+            prepared_bytes: in_doubt.bytes,
+            oldest_prepared_micros: in_doubt.oldest_micros,
+            remembered_outcomes: in_doubt.outcomes,
         }
     }
+}
+
+fn unknown(id: &GlobalId) -> Error {
+    Error::UnknownId(format!("global id: no transaction {id} is in doubt or remembered"))
 }

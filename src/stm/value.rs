@@ -100,11 +100,7 @@ impl<C: Chunk> Value<C> {
     /// # Errors
     /// [`Error::SchemaMismatch`] when the schemas differ.
     pub fn append(&self, newer: &Value<C>) -> Result<Self, Error> {
-        if !self.newest().same_schema(newer.newest()) {
-            return Err(Error::SchemaMismatch(
-                "the appended rows have another schema than the rows of the value".to_owned(),
-            ));
-        }
+        check_appended(self.newest(), newer)?;
         let mut node = match &self.0 {
             List::One(chunk) => Node::link(chunk.clone(), None),
             List::Many(node) => Arc::clone(node),
@@ -190,6 +186,16 @@ impl<C: Chunk> Node<C> {
             chunk,
             older,
         })
+    }
+}
+
+/// Whether rows can go after those of a value of which `sample` is a chunk.
+pub(super) fn check_appended<C: Chunk>(sample: &C, rows: &Value<C>) -> Result<(), Error> {
+    match sample.same_schema(rows.newest()) {
+        true => Ok(()),
+        false => {
+            Err(Error::SchemaMismatch("the appended rows have another schema than the rows of the value".to_owned()))
+        }
     }
 }
 

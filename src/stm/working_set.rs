@@ -63,19 +63,24 @@ struct Undo<C> {
     before: Option<Write<C>>,
 }
 
-impl<C: Clone> Clone for Write<C> {
+impl<C: Clone> Clone for Operation<C> {
     fn clone(&self) -> Self {
-        let operation = match &self.operation {
+        match self {
             Operation::Put(value) => Operation::Put(value.clone()),
             Operation::Append(value) => Operation::Append(value.clone()),
             Operation::Delete => Operation::Delete,
-        };
-        Write { operation, resolution: self.resolution }
+        }
+    }
+}
+
+impl<C: Clone> Clone for Write<C> {
+    fn clone(&self) -> Self {
+        Write { operation: self.operation.clone(), resolution: self.resolution }
     }
 }
 
 impl<C: Chunk> Operation<C> {
-    fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         match self {
             Operation::Put(value) | Operation::Append(value) => value.bytes(),
             Operation::Delete => 0,

@@ -5,9 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::snapshot::DatabaseSnapshot;
+use super::open::make_checkpoint;
 use super::{ArrowChunk, Storage};
-use crate::stm::WeakTransactionManager;
+use crate::stm::{MemoryBudget, WeakTransactionManager};
 
 /// Between two attempts after one that failed; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -31,9 +31,14 @@ struct Orders {
 
 impl Checkpointer {
     /// Starts the thread. Without one, checkpoints are made on request alone.
-    pub fn start<C: ArrowChunk, S: Storage>(self: &Arc<Self>, database: WeakTransactionManager<C>, storage: Arc<S>) {
+    pub fn start<C: ArrowChunk, S: Storage>(
+        self: &Arc<Self>,
+        database: WeakTransactionManager<C>,
+        storage: Arc<S>,
+        budget: Option<Arc<MemoryBudget<C>>>,
+    ) {
         let checkpointer = Arc::clone(self);
-        let run = move || checkpointer.run(&database, &*storage);
+        let run = move || checkpointer.run(&database, &*storage, budget.as_deref());
         self.orders().thread = thread::Builder::new().name("khonsu checkpoint".to_owned()).spawn(run).ok();
     }
 
@@ -62,7 +67,12 @@ impl Checkpointer {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run<C: ArrowChunk, S: Storage>(&self, database: &WeakTransactionManager<C>, storage: &S) {
+    fn run<C: ArrowChunk, S: Storage>(
+        &self,
+        database: &WeakTransactionManager<C>,
+        storage: &S,
+        budget: Option<&MemoryBudget<C>>,
+    ) {
         let mut pause = FIRST_PAUSE;
         loop {
             let waited = self.changed.wait_while(self.orders(), |orders| !orders.is_due && !orders.stops);
@@ -75,7 +85,7 @@ impl Checkpointer {
             let Some(manager) = database.upgrade() else {
                 return;
             };
-            let made = storage.checkpoint(&mut DatabaseSnapshot::take_until(&manager, &self.stops));
+            let made = make_checkpoint(&manager, storage, budget, &self.stops);
             drop(manager);
             if made.is_ok() {
                 pause = FIRST_PAUSE;

@@ -1,22 +1,29 @@
 //! A storage as the log of a database.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::checkpointer::Checkpointer;
 use super::{ApplyError, ArrowChunk, Change, Commit, Mutation, Storage};
-use crate::stm::{self, AppendError, CommitLog, Durability, Error, LoggedCommit, Prepared, Value};
+use crate::stm::{self, AppendError, CommitLog, Durability, Error, LoggedCommit, MemoryBudget, Note, Prepared, Value};
 
 /// Hands the commits of a database to a storage, as Arrow batches.
 pub(super) struct StorageLog<C, S: Storage> {
     storage: Arc<S>,
     checkpointer: Arc<Checkpointer>,
-    chunk: PhantomData<fn(C)>,
+    budget: Option<Arc<MemoryBudget<C>>>,
 }
 
 impl<C, S: Storage> StorageLog<C, S> {
-    pub fn new(storage: Arc<S>, checkpointer: Arc<Checkpointer>) -> Self {
-        StorageLog { storage, checkpointer, chunk: PhantomData }
+    pub fn new(storage: Arc<S>, checkpointer: Arc<Checkpointer>, budget: Option<Arc<MemoryBudget<C>>>) -> Self {
+        StorageLog { storage, checkpointer, budget }
+    }
+
+    /// What the storage has made of mutations.
+    fn made_here<'p>(&self, prepared: &'p Prepared) -> Result<&'p S::Prepared, AppendError> {
+        prepared.downcast_ref().ok_or_else(|| {
+            let cause = Error::Storage("the mutations were prepared for another storage".to_owned());
+            AppendError { written: 0, cause }
+        })
     }
 }
 
@@ -41,17 +48,36 @@ impl<C: ArrowChunk, S: Storage> CommitLog<C> for StorageLog<C, S> {
     fn append(&self, commits: &[LoggedCommit<'_>], durability: Durability) -> Result<(), AppendError> {
         let mut prepared = Vec::with_capacity(commits.len());
         for commit in commits {
-            let Some(made) = commit.prepared.downcast_ref::<S::Prepared>() else {
-                let cause = Error::Storage("the commit was prepared for another storage".to_owned());
-                return Err(AppendError { written: 0, cause });
-            };
-            prepared.push(Commit { version: commit.version, prepared: made });
+            let made = self.made_here(commit.prepared)?;
+            prepared.push(Commit { version: commit.version, prepared: made, decides: commit.decides });
         }
         let applied = self.storage.apply(&prepared, durability);
-        if self.storage.is_checkpoint_due() {
+        // Values that are in no checkpoint cannot leave the memory.
+        if self.storage.is_checkpoint_due() || self.budget.as_ref().is_some_and(|budget| budget.needs_checkpoint()) {
             self.checkpointer.order();
         }
         applied.map_err(|ApplyError { applied, cause }| AppendError { written: applied, cause })
+    }
+
+    fn keeps_prepared(&self) -> bool {
+        self.storage.keeps_prepared()
+    }
+
+    fn note(&self, notes: &[Note<'_, Prepared>], durability: Durability) -> Result<(), AppendError> {
+        let notes = notes.iter().map(|note| {
+            Ok(match *note {
+                Note::Prepared { id, time_micros, mutations, held } => {
+                    Note::Prepared { id, time_micros, mutations: self.made_here(mutations)?, held }
+                }
+                Note::Decided(decided) => Note::Decided(decided),
+                Note::Forgotten { id } => Note::Forgotten { id },
+            })
+        });
+        let noted = self.storage.note(&notes.collect::<Result<Vec<_>, AppendError>>()?, durability);
+        if self.storage.is_checkpoint_due() {
+            self.checkpointer.order();
+        }
+        noted.map_err(|ApplyError { applied, cause }| AppendError { written: applied, cause })
     }
 
     fn sync(&self) -> Result<(), Error> {

@@ -9,17 +9,19 @@ mod chunk;
 mod durable;
 mod log;
 mod open;
+mod place;
 mod snapshot;
 
 use arrow_array::RecordBatch;
 
-use crate::stm::{Durability, Error};
+use crate::stm::{Decided, Durability, Error, GlobalId, Held, Note, Outcome};
 
 pub use backup::{backup, export, import};
 pub use chunk::ArrowChunk;
-pub(crate) use chunk::same_schema;
+pub(crate) use chunk::{compact, same_schema};
 pub use durable::{DurableOptions, DurableStorage, Prepared, Progress};
 pub use open::{StoredDatabase, open};
+pub use place::{Cold, Place, ValueFile};
 
 /// What becomes of a key. Chunks are in their order, at least one, and of one schema.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +49,30 @@ pub struct Commit<'a, P> {
     pub version: u64,
     /// What [`Storage::prepare`] made of its mutations.
     pub prepared: &'a P,
+    /// The prepared transaction that this one commits: both are stored at once, or neither.
+    pub decides: Option<Decided<'a>>,
+}
+
+/// A transaction that is prepared and not decided, as it is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredPrepared {
+    /// Its name.
+    pub id: GlobalId,
+    /// When it was prepared, in microseconds since 1970 UTC.
+    pub time_micros: i64,
+    /// What a commit of it does.
+    pub mutations: Vec<Mutation>,
+    /// What it has read.
+    pub held: Held,
+}
+
+/// What is loaded of prepared transactions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StoredTransactions {
+    /// Those in doubt, in the order in which they were prepared.
+    pub prepared: Vec<StoredPrepared>,
+    /// The outcomes that are remembered, the oldest first: see [`RememberedOutcomes`](crate::stm::RememberedOutcomes).
+    pub outcomes: Vec<Outcome>,
 }
 
 /// A key with its value, as it is loaded and as it goes into a checkpoint.
@@ -56,8 +82,11 @@ pub struct StoredValue {
     pub key: Vec<u8>,
     /// The commit that wrote it last, or the checkpoint that it comes from, which is later.
     pub version: u64,
-    /// Its rows: one chunk or more, all of one schema.
+    /// Its rows, all of one schema: one chunk or more, unless some are cold. They may be parts of larger batches.
     pub chunks: Vec<RecordBatch>,
+    /// Rows that go before those of the chunks, and stay in storage for now. Only a storage with a
+    /// [`memory_budget`](Storage::memory_budget) loads such.
+    pub cold: Option<Cold>,
 }
 
 /// How far [`Storage::apply`] came: the first `applied` commits are stored, the one behind them is what failed, and the
@@ -80,6 +109,17 @@ pub trait Snapshot {
     /// # Errors
     /// That of `visit`, which ends the walk, and whatever else is in the way.
     fn visit(&mut self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error>;
+
+    /// Whether [`placed`](Snapshot::placed) does anything.
+    fn wants_places(&self) -> bool {
+        false
+    }
+
+    /// Tells where the values are, those of which that is known, in the order in which they were visited. Called when
+    /// they are as safe there as anything.
+    fn placed(&mut self, places: &mut dyn Iterator<Item = Option<Place>>) {
+        _ = places;
+    }
 }
 
 /// Keeps what commits came to. It must not commit to its own database, which would wait for itself. All its errors are
@@ -95,6 +135,25 @@ pub trait Storage: Send + Sync + 'static {
     /// Whatever is in the way, damaged data above all; and those of `visit`.
     fn load(&self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<u64, Error>;
 
+    /// Bytes of values in memory beyond which those go that the storage can give back; 0: all values are in memory.
+    fn memory_budget(&self) -> u64 {
+        0
+    }
+
+    /// Whether it can keep prepared transactions: whether [`note`](Storage::note) works.
+    fn keeps_prepared(&self) -> bool {
+        false
+    }
+
+    /// What is stored of prepared transactions. Called once, after [`load`](Storage::load), and only where they can be
+    /// kept.
+    ///
+    /// # Errors
+    /// Whatever is in the way, damaged data above all.
+    fn load_prepared(&self) -> Result<StoredTransactions, Error> {
+        Ok(StoredTransactions::default())
+    }
+
     /// Encodes the mutations of a commit. Any number of threads call it, and what it makes may be dropped unused.
     ///
     /// # Errors
@@ -107,6 +166,19 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// Of the first commit that is not stored. It is not there after a restart either.
     fn apply(&self, commits: &[Commit<'_, Self::Prepared>], durability: Durability) -> Result<(), ApplyError>;
+
+    /// Stores news of prepared transactions, in order with all commits: whatever a restart finds of what came later, it
+    /// finds these, too. There is one call at a time, and none beside [`apply`](Storage::apply). Checkpoints lose
+    /// nothing of what is in doubt or remembered. Backups and exports have committed state alone.
+    ///
+    /// # Errors
+    /// Of the first that is not stored. It is not there after a restart either.
+    fn note(&self, _notes: &[Note<'_, Self::Prepared>], _durability: Durability) -> Result<(), ApplyError> {
+        Err(ApplyError {
+            applied: 0,
+            cause: Error::NotDurable("the storage keeps no prepared transactions".to_owned()),
+        })
+    }
 
     /// Puts everything that was stored on the disk. It does not run beside [`apply`](Storage::apply).
     ///

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex};
 
 use arrow_array::RecordBatch;
-use khonsu::stm::{Durability, Error, Options, TransactionManager};
-use khonsu::storage::{self, ApplyError, Change, Commit, Mutation, Snapshot, Storage, StoredDatabase, StoredValue};
+use khonsu::stm::{Decided, Durability, Error, Note, Options, Outcome, RememberedOutcomes, TransactionManager};
+use khonsu::storage::{
+    self, ApplyError, Change, Commit, Mutation, Snapshot, Storage, StoredDatabase, StoredPrepared, StoredTransactions,
+    StoredValue,
+};
 
 use super::Random;
 
@@ -27,6 +30,13 @@ pub struct State {
     pub groups: Vec<(usize, Durability)>,
     pub syncs: usize,
     pub closed: bool,
+    /// Transactions in doubt, and how others ended.
+    pub prepared: Vec<StoredPrepared>,
+    pub outcomes: RememberedOutcomes,
+    /// Notes that came in one call, and the durability that was asked for.
+    pub notes: Vec<(usize, Durability)>,
+    /// So many notes fail.
+    pub failing_notes: usize,
     /// Commits that are held up now.
     pub held: usize,
     holding: bool,
@@ -76,6 +86,15 @@ impl Kept {
     }
 }
 
+impl State {
+    fn decide(&mut self, decided: Decided<'_>, version: u64) {
+        let Decided { id, decision, heuristic, time_micros } = decided;
+        let place = self.prepared.iter().position(|prepared| prepared.id == *id).expect("it is in doubt");
+        self.prepared.remove(place);
+        self.outcomes.remember(Outcome { id: id.clone(), decision, heuristic, time_micros, version });
+    }
+}
+
 impl Storage for Kept {
     type Prepared = Vec<Mutation>;
 
@@ -85,7 +104,7 @@ impl Storage for Kept {
             (state.values.clone(), state.versions.last().copied().unwrap_or(0))
         });
         for (key, chunks) in values {
-            visit(StoredValue { key, version, chunks })?;
+            visit(StoredValue { key, version, chunks, cold: None })?;
         }
         Ok(version)
     }
@@ -121,6 +140,49 @@ impl Storage for Kept {
                     Change::Append(chunks) => state.values.entry(key).or_default().extend(chunks.iter().cloned()),
                     Change::Delete => _ = state.values.remove(&key),
                 }
+            }
+            if let Some(decided) = commit.decides {
+                assert_eq!(durability, Durability::Synced);
+                state.decide(decided, commit.version);
+            }
+        }
+        Ok(())
+    }
+
+    fn keeps_prepared(&self) -> bool {
+        true
+    }
+
+    fn load_prepared(&self) -> Result<StoredTransactions, Error> {
+        Ok(self.with(|state| StoredTransactions {
+            prepared: state.prepared.clone(),
+            outcomes: state.outcomes.iter().cloned().collect(),
+        }))
+    }
+
+    fn note(&self, notes: &[Note<'_, Vec<Mutation>>], durability: Durability) -> Result<(), ApplyError> {
+        let mut state = self.0.state.lock().expect("nobody panics with it");
+        while state.holding {
+            state.held = notes.len();
+            self.0.changed.notify_all();
+            state = self.0.changed.wait(state).expect("nobody panics with it");
+        }
+        state.held = 0;
+        state.notes.push((notes.len(), durability));
+        for (applied, note) in notes.iter().enumerate() {
+            if state.failing_notes > 0 {
+                state.failing_notes -= 1;
+                return Err(ApplyError { applied, cause: Error::Storage("it fails on demand".to_owned()) });
+            }
+            match *note {
+                Note::Prepared { id, time_micros, mutations, held } => {
+                    assert!(!state.prepared.iter().any(|prepared| prepared.id == *id), "{id} is in doubt already");
+                    assert!(!state.outcomes.iter().any(|outcome| outcome.id == *id), "{id} is remembered");
+                    let (id, mutations, held) = (id.clone(), mutations.clone(), held.clone());
+                    state.prepared.push(StoredPrepared { id, time_micros, mutations, held });
+                }
+                Note::Decided(decided) => state.decide(decided, 0),
+                Note::Forgotten { id } => state.outcomes.forget(id),
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use khonsu::stm::{AppendError, CommitLog, Durability, Error, LoggedCommit, Mutation, Prepared};
+use khonsu::stm::{AppendError, CommitLog, Durability, Error, LoggedCommit, Mutation, Note, Prepared};
 
 use super::Random;
 
@@ -27,19 +27,15 @@ impl<C> CommitLog<C> for SlowLog {
     }
 
     fn append(&self, commits: &[LoggedCommit<'_>], _: Durability) -> Result<(), AppendError> {
-        // Relaxed: it is only to differ from call to call.
-        let mut random = Random::new(self.calls.fetch_add(1, Ordering::Relaxed));
-        match random.below(4) {
-            0 => thread::sleep(Duration::from_micros(random.below(60))),
-            1 => thread::yield_now(),
-            _ => {}
-        }
-        for written in 0..commits.len() {
-            if self.refused > 0 && random.below(self.refused) == 0 {
-                return Err(AppendError { written, cause: Error::Storage("it is refused".to_owned()) });
-            }
-        }
-        Ok(())
+        self.take(commits.len())
+    }
+
+    fn keeps_prepared(&self) -> bool {
+        true
+    }
+
+    fn note(&self, notes: &[Note<'_, Prepared>], _: Durability) -> Result<(), AppendError> {
+        self.take(notes.len())
     }
 
     fn sync(&self) -> Result<(), Error> {
@@ -47,4 +43,23 @@ impl<C> CommitLog<C> for SlowLog {
     }
 
     fn close(&self) {}
+}
+
+impl SlowLog {
+    /// Takes its time over so many, and refuses some.
+    fn take(&self, count: usize) -> Result<(), AppendError> {
+        // Relaxed: it is only to differ from call to call.
+        let mut random = Random::new(self.calls.fetch_add(1, Ordering::Relaxed));
+        match random.below(4) {
+            0 => thread::sleep(Duration::from_micros(random.below(60))),
+            1 => thread::yield_now(),
+            _ => {}
+        }
+        for written in 0..count {
+            if self.refused > 0 && random.below(self.refused) == 0 {
+                return Err(AppendError { written, cause: Error::Storage("it is refused".to_owned()) });
+            }
+        }
+        Ok(())
+    }
 }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use arrow_array::{Int64Array, RecordBatch};
 use arrow_select::concat::concat_batches;
-use khonsu::stm::{Durability, Error};
-use khonsu::storage::{Change, Commit, DurableOptions, DurableStorage, Mutation, Snapshot, Storage, StoredValue};
+use khonsu::stm::{Decided, Durability, Error, GlobalId, Note, Outcome, REMEMBERED_OUTCOMES};
+use khonsu::storage::{
+    Change, Commit, DurableOptions, DurableStorage, Mutation, Snapshot, Storage, StoredPrepared, StoredValue,
+};
 
 /// A directory that goes with it.
 pub struct Folder(PathBuf);
@@ -118,6 +120,70 @@ pub type State = BTreeMap<Vec<u8>, (u64, RecordBatch)>;
 pub struct Model {
     pub state: State,
     pub version: u64,
+    /// Transactions in doubt, in the order of their times.
+    pub prepared: Vec<StoredPrepared>,
+    /// The oldest first.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Something that is stored: a commit, or news of a prepared transaction.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    Commit(u64, Vec<Mutation>),
+    /// A commit that decides a prepared transaction, whose outcome has its version.
+    Deciding(Outcome, Vec<Mutation>),
+    Prepared(StoredPrepared),
+    RolledBack(Outcome),
+    Forgotten(GlobalId),
+}
+
+impl Entry {
+    fn is_commit(&self) -> bool {
+        matches!(self, Entry::Commit(..) | Entry::Deciding(..))
+    }
+}
+
+pub fn id(name: &str) -> GlobalId {
+    GlobalId::new(name.as_bytes()).expect("it is not too long")
+}
+
+fn decided(outcome: &Outcome) -> Decided<'_> {
+    let Outcome { id, decision, heuristic, time_micros, .. } = outcome;
+    Decided { id, decision: *decision, heuristic: *heuristic, time_micros: *time_micros }
+}
+
+/// Stores entries, as many at once as one call takes.
+pub fn store(storage: &DurableStorage, entries: &[Entry], durability: Durability) -> Result<(), Error> {
+    for group in entries.chunk_by(|one, next| one.is_commit() == next.is_commit()) {
+        let mutations = group.iter().map(|entry| match entry {
+            Entry::Commit(_, mutations) | Entry::Deciding(_, mutations) => mutations.clone(),
+            Entry::Prepared(prepared) => prepared.mutations.clone(),
+            Entry::RolledBack(_) | Entry::Forgotten(_) => Vec::new(),
+        });
+        let made: Vec<_> = mutations.map(|mutations| storage.prepare(mutations).expect("they can be stored")).collect();
+        let (mut commits, mut notes) = (Vec::new(), Vec::new());
+        for (entry, made) in group.iter().zip(&made) {
+            match entry {
+                Entry::Commit(version, _) => commits.push(Commit { version: *version, prepared: made, decides: None }),
+                Entry::Deciding(outcome, _) => {
+                    let decides = Some(decided(outcome));
+                    commits.push(Commit { version: outcome.version, prepared: made, decides });
+                }
+                Entry::Prepared(StoredPrepared { id, time_micros, held, .. }) => {
+                    notes.push(Note::Prepared { id, time_micros: *time_micros, mutations: made, held });
+                }
+                Entry::RolledBack(outcome) => notes.push(Note::Decided(decided(outcome))),
+                Entry::Forgotten(id) => notes.push(Note::Forgotten { id }),
+            }
+        }
+        if !commits.is_empty() {
+            storage.apply(&commits, durability).map_err(|error| error.cause)?;
+        }
+        if !notes.is_empty() {
+            storage.note(&notes, durability).map_err(|error| error.cause)?;
+        }
+    }
+    Ok(())
 }
 
 impl Model {
@@ -136,11 +202,40 @@ impl Model {
         }
     }
 
+    /// What an entry does.
+    pub fn take(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Commit(version, mutations) => self.commit(*version, mutations),
+            Entry::Deciding(outcome, mutations) => {
+                self.commit(outcome.version, mutations);
+                self.decide(outcome);
+            }
+            Entry::Prepared(prepared) => self.prepared.push(prepared.clone()),
+            Entry::RolledBack(outcome) => self.decide(outcome),
+            Entry::Forgotten(id) => self.outcomes.retain(|outcome| outcome.id != *id),
+        }
+    }
+
+    fn decide(&mut self, outcome: &Outcome) {
+        self.prepared.retain(|prepared| prepared.id != outcome.id);
+        self.outcomes.retain(|other| other.id != outcome.id);
+        self.outcomes.push(outcome.clone());
+        while self.outcomes.iter().filter(|outcome| !outcome.heuristic).count() > REMEMBERED_OUTCOMES {
+            let oldest = self.outcomes.iter().position(|outcome| !outcome.heuristic).expect("there are many");
+            self.outcomes.remove(oldest);
+        }
+    }
+
+    /// Does it and stores it.
+    pub fn store(&mut self, storage: &DurableStorage, entry: Entry, durability: Durability) {
+        self.take(&entry);
+        store(storage, &[entry], durability).expect("it is stored");
+    }
+
     /// Does it and stores it.
     pub fn apply(&mut self, storage: &DurableStorage, version: u64, mutations: Vec<Mutation>, durability: Durability) {
         self.commit(version, &mutations);
-        let prepared = storage.prepare(mutations).expect("it can be stored");
-        storage.apply(&[Commit { version, prepared: &prepared }], durability).expect("it is stored");
+        store(storage, &[Entry::Commit(version, mutations)], durability).expect("it is stored");
     }
 
     /// What is loaded is this.
@@ -159,7 +254,7 @@ impl Snapshot for Model {
             // In two chunks where that can be.
             let half = rows.num_rows() / 2;
             let chunks = vec![rows.slice(0, half), rows.slice(half, rows.num_rows() - half)];
-            visit(StoredValue { key: key.clone(), version: *version, chunks })
+            visit(StoredValue { key: key.clone(), version: *version, chunks, cold: None })
         })
     }
 }
@@ -173,5 +268,7 @@ pub fn load(storage: &DurableStorage) -> Result<Model, Error> {
         assert!(before.is_none(), "a key was loaded twice");
         Ok(())
     })?;
+    let transactions = storage.load_prepared()?;
+    (model.prepared, model.outcomes) = (transactions.prepared, transactions.outcomes);
     Ok(model)
 }

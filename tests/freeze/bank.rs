@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use khonsu::stm::IsolationLevel::{self, ReadCommitted, RepeatableRead, Serializable};
 use khonsu::stm::{
-    ConflictKind, Direction, Error, FailPoint, KeyRange, Options, Transaction, TransactionManager, TransactionOptions,
-    Value,
+    ConflictKind, Decision, Direction, Error, FailPoint, GlobalId, KeyRange, Options, PrepareOptions, Transaction,
+    TransactionManager, TransactionOptions, Value, Vote,
 };
+use khonsu::two_phase_commit::TwoPhaseCommitParticipant;
 
 use crate::common::counted::{Counted, Maker, assert_living};
 use crate::common::{Random, at, read_only};
@@ -60,6 +61,10 @@ pub enum Deed {
     LoseByWrite,
     /// Loses by certification: its commit would close a cycle.
     LoseByRead,
+    /// Prepares and decides transactions on keys that nobody else touches.
+    TwoPhase,
+    /// Prepares and commits one on keys that all that do this share.
+    Hold,
     /// Loses until it gets a reservation, under which others commit, and then itself.
     Starve,
 }
@@ -79,13 +84,15 @@ impl Deed {
     ];
 
     /// What only those do that get frozen.
-    pub const SPECIAL: [Deed; 7] = [
+    pub const SPECIAL: [Deed; 9] = [
         Deed::LoseByRead,
         Deed::LoseByWrite,
         Deed::Revive,
         Deed::Overfill,
         Deed::ManySlots,
         Deed::ManyKeys,
+        Deed::TwoPhase,
+        Deed::Hold,
         Deed::Starve,
     ];
 }
@@ -114,6 +121,9 @@ const SWITCHES: [&[u8]; 2] = [b"bank/switch/0", b"bank/switch/1"];
 const LOG: &[u8] = b"bank/log";
 const REVIVED: &[u8] = b"other/revived";
 const OVERWRITTEN: &[u8] = b"other/overwritten";
+const HELD: [&[u8]; 2] = [b"other/held/0", b"other/held/1"];
+
+const VOLATILE: PrepareOptions = PrepareOptions { allow_volatile: true, hold_reads: false };
 
 fn bank_range() -> KeyRange {
     KeyRange::prefix(b"bank/")
@@ -190,6 +200,8 @@ impl Bank {
             Deed::ManyKeys => self.many_keys(level),
             Deed::LoseByWrite => self.lose_by_write(level),
             Deed::LoseByRead => self.lose_by_read(),
+            Deed::TwoPhase => self.two_phase(level),
+            Deed::Hold => self.hold(level),
             Deed::Starve => self.starve(level),
         }
     }
@@ -488,6 +500,97 @@ impl Bank {
         })?;
         assert!(matches!(writer.commit(), Err(Error::Conflict(_))), "the two cannot be ordered");
         Ok(())
+    }
+
+    fn two_phase(&self, level: IsolationLevel) -> Result<(), Error> {
+        let prefix = self.own_prefix();
+        let key = |name: &str| format!("{prefix}{name}").into_bytes();
+        let id = |name: &str| GlobalId::new(&key(name)).expect("a short name");
+        let database = &self.database;
+        let prepare = |name: &str| {
+            let mut writer = database.begin(&at(level));
+            assert!(writer.get(&key("absent"))?.is_none());
+            writer.scan(KeyRange::prefix(&key("range/")), Direction::Forward, None)?;
+            writer.put(&key("put"), self.maker.chunk(1))?;
+            writer.append(&key("appended"), self.maker.chunk(1))?;
+            writer.delete(&key("deleted"))?;
+            database.prepare(&mut writer, &id(name), VOLATILE)
+        };
+        assert_eq!(prepare("committed")?, Vote::Yes);
+        assert!(matches!(prepare("committed"), Err(Error::Duplicate(_))));
+        let mut other = database.begin(&at(level));
+        other.put(&key("put"), self.maker.chunk(2))?;
+        assert!(matches!(other.commit(), Err(Error::Conflict(_))), "it is held");
+        let version = database.commit(&id("committed"))?;
+        assert_eq!(database.commit(&id("committed"))?, version);
+        assert_eq!(prepare("rolled back")?, Vote::Yes);
+        database.rollback(&id("rolled back"))?;
+        assert_eq!(prepare("decided")?, Vote::Yes);
+        database.decide_heuristically(&id("decided"), Decision::Rollback)?;
+        assert!(matches!(database.commit(&id("decided")), Err(Error::Heuristic(_))));
+        TwoPhaseCommitParticipant::forget(database, &id("decided"))?;
+        // One that has read what is not the newest.
+        let mut stale = database.begin(&at(Serializable));
+        assert_eq!(number(stale.get(&key("put"))?), 1);
+        stale.put(&key("range/1"), self.maker.chunk(1))?;
+        quietly(|| {
+            let mut faster = database.begin(&at(level));
+            faster.put(&key("put"), self.maker.chunk(3)).unwrap();
+            faster.commit().unwrap();
+        });
+        assert!(matches!(database.prepare(&mut stale, &id("stale"), VOLATILE), Err(Error::Conflict(_))));
+        let mut writer = database.begin(&at(level));
+        ["put", "appended"].iter().try_for_each(|name| writer.delete(&key(name)))?;
+        writer.commit().expect("nothing is held any more");
+        Ok(())
+    }
+
+    /// Prepares a transaction on keys that are shared, and commits it.
+    fn hold(&self, level: IsolationLevel) -> Result<(), Error> {
+        let id = GlobalId::new(self.own_prefix().as_bytes()).expect("a short name");
+        let mut writer = self.database.begin(&at(level));
+        writer.get(HELD[0])?;
+        writer.append(HELD[1], self.maker.chunk(1))?;
+        writer.append(HELD[0], self.maker.chunk(1))?;
+        self.database.prepare(&mut writer, &id, VOLATILE)?;
+        match self.database.commit(&id) {
+            // Others may decide, too.
+            Ok(_) | Err(Error::AlreadyDecided(_)) => Ok(()),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// Writes what [`hold`](Bank::hold) holds.
+    pub fn write_what_is_held(&self, level: IsolationLevel) -> Result<(), Error> {
+        for key in HELD {
+            let mut writer = self.database.begin(&at(level));
+            writer.append(key, self.maker.chunk(2))?;
+            writer.commit()?;
+        }
+        Ok(())
+    }
+
+    /// How many rows [`hold`](Bank::hold) has committed.
+    pub fn committed_by_holds(&self) -> usize {
+        let mut reader = self.database.begin(&read_only(Serializable));
+        let rows = HELD.map(|key| {
+            let value = reader.get(key).expect("it can be read");
+            let rows = value.map_or(Vec::new(), |value| value.chunks());
+            rows.iter().filter(|row| row.number() == 1).count()
+        });
+        assert_eq!(rows[0], rows[1], "a commit is seen in part");
+        rows[0]
+    }
+
+    pub fn in_doubt(&self) -> Vec<GlobalId> {
+        self.database.recover().expect("it can be listed").into_iter().map(|listed| listed.id).collect()
+    }
+
+    pub fn decide(&self, id: &GlobalId, decision: Decision) -> Result<(), Error> {
+        match decision {
+            Decision::Commit => self.database.commit(id).map(drop),
+            Decision::Rollback => self.database.rollback(id),
+        }
     }
 
     fn starve(&self, level: IsolationLevel) -> Result<(), Error> {

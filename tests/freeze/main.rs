@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bank::{Bank, Deed};
 use common::{LEVELS, Random};
 use khonsu::stm::IsolationLevel::{self, ReadCommitted, RepeatableRead, Serializable};
-use khonsu::stm::{Error, FailPoint};
+use khonsu::stm::{Decision, Error, FailPoint};
 use runner::{Runner, Stop, at, must_end, never};
 
 /// Attempts that one thread alone may need for a transaction, beside others that are stopped: each of those may have
@@ -159,6 +159,14 @@ fn a_thread_that_stops_at_any_step_stops_nobody() {
         for deed in Deed::ORDINARY {
             frozen.freeze_at_each_point(deed, level, &BTreeSet::new(), |_| None);
         }
+        let skipped = frozen.at.clone();
+        frozen.freeze_at_each_point(Deed::TwoPhase, level, &skipped, |_| None);
+        // Two that exclude each other, of which one is stopped.
+        for point in [FailPoint::HoldEnteredOne, FailPoint::HoldEntered, FailPoint::PreparationHolds] {
+            frozen.freeze_at_each_point(Deed::Hold, level, &skipped, |bank| {
+                Some(start(bank, Deed::Hold, level, 1, at(point, 1)))
+            });
+        }
         let (losing, rest) = Deed::SPECIAL.split_at(2);
         for deed in losing {
             frozen.freeze_at_each_point(*deed, level, &BTreeSet::new(), |_| None);
@@ -207,6 +215,80 @@ fn a_thread_that_stops_with_a_reservation_keeps_others_off_for_a_while_only() {
             finish(&bank, vec![frozen]);
         }
     }
+}
+
+/// Before it binds anyone, a transaction that is being prepared is refused by who needs what it holds.
+#[test]
+fn a_thread_that_stops_while_it_prepares_keeps_nobody_off() {
+    const NOT_BINDING: [FailPoint; 6] = [
+        FailPoint::GlobalIdClaimed,
+        FailPoint::HoldCounted,
+        FailPoint::HoldEnteredOne,
+        FailPoint::HoldEntered,
+        FailPoint::PreparationValidated,
+        FailPoint::PreparedStaged,
+    ];
+    for level in LEVELS {
+        for point in NOT_BINDING {
+            let bank = open();
+            let frozen = start(&bank, Deed::Hold, level, 0, at(point, 1));
+            assert_eq!(frozen.stopped_at(), Some(point));
+            let others = Arc::clone(&bank);
+            must_end("what is to be held is written", move || {
+                others.write_what_is_held(level).expect("it does not bind");
+                assert!(others.in_doubt().is_empty());
+            });
+            others_go_on(&bank, &format!("a preparation at {point:?}"), 0);
+            finish(&bank, vec![frozen]);
+        }
+    }
+}
+
+/// From then on others fail, but anyone can decide it, at whatever step its own commit was stopped.
+#[test]
+fn a_thread_that_stops_in_the_second_phase_keeps_nobody_from_deciding() {
+    let bank = open();
+    let steps = start(&bank, Deed::Hold, Serializable, 0, never()).reached();
+    let mut decided = [0, 0];
+    for (point, times) in steps {
+        for time in 1..=times.min(3) {
+            for decision in [Decision::Commit, Decision::Rollback] {
+                let bank = open();
+                let frozen = start(&bank, Deed::Hold, Serializable, 0, at(point, time));
+                let others = Arc::clone(&bank);
+                let what = format!("a decision beside {point:?} ({time})");
+                let done = must_end(&what, move || {
+                    let committed = others.committed_by_holds();
+                    let [id] = &others.in_doubt()[..] else {
+                        // Not yet in doubt, or not any more.
+                        return None;
+                    };
+                    let held = others.write_what_is_held(Serializable);
+                    let is_held =
+                        matches!(&held, Err(Error::Conflict(conflicts)) if conflicts[0].holder.as_ref() == Some(id));
+                    assert!(committed == 1 || is_held, "{held:?}");
+                    let outcome = others.decide(id, decision);
+                    match (&outcome, decision) {
+                        (Ok(()), _) => {}
+                        (Err(Error::AlreadyDecided(_)), Decision::Rollback) => {
+                            assert_eq!(others.committed_by_holds(), 1)
+                        }
+                        _ => panic!("{outcome:?}"),
+                    }
+                    assert_eq!(others.decide(id, decision), outcome);
+                    others.write_what_is_held(Serializable).expect("nothing is held any more");
+                    assert!(others.in_doubt().is_empty());
+                    Some((outcome.is_ok(), others.committed_by_holds()))
+                });
+                if let Some((done, committed)) = done {
+                    decided[usize::from(decision == Decision::Commit)] += usize::from(done);
+                    assert_eq!(committed, usize::from(!(decision == Decision::Rollback && done)));
+                }
+                finish(&bank, vec![frozen]);
+            }
+        }
+    }
+    assert!(decided[0] > 10 && decided[1] > 10, "{decided:?} decisions beside one that was stopped");
 }
 
 /// How long `random_freezes` goes on: a number of rounds, or as many seconds as the environment says.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 
-use khonsu::stm::{ConflictResolution, Direction, IsolationLevel};
+use khonsu::stm::{ConflictResolution, Decision, Direction, IsolationLevel};
 
 use super::data::{Key, Row, Span, level_name};
 use crate::common::{LEVELS, RESOLUTIONS, Random};
@@ -86,6 +86,10 @@ pub enum Action {
     Release(usize),
     Commit,
     Rollback,
+    /// The first phase of a two-phase commit; whoever is prepared is committed when it is decided.
+    Prepare,
+    /// The decision about the one of the session that has been in doubt for longest.
+    Decide(Decision),
 }
 
 const GROUPS: u64 = 3;
@@ -203,6 +207,8 @@ impl Generator {
         let read_only = self.random.below(6) == 0;
         let resolution = (self.random.below(2) == 0).then(|| self.resolution(level));
         let mut actions = VecDeque::from([Action::Begin { level, resolution, read_only }]);
+        // To the format of other checkers, a session does one thing after the other.
+        let prepares = self.profile.content != Content::Registers;
         let operations = match self.random.below(8) {
             0 => 6 + self.random.below(7),
             _ => 1 + self.random.below(self.most_operations),
@@ -215,6 +221,9 @@ impl Generator {
             }
             has_cursor |= matches!(action, Action::OpenCursor { .. });
             actions.push_back(action);
+            if prepares && self.random.below(16) == 0 {
+                actions.push_back(Action::Decide(self.decision()));
+            }
             if has_cursor && self.random.below(2) == 0 {
                 actions.push_back(Action::StepCursor(1 + self.random.below(4)));
             }
@@ -229,8 +238,19 @@ impl Generator {
                 _ => {}
             }
         }
-        actions.push_back(if self.random.below(16) == 0 { Action::Rollback } else { Action::Commit });
+        actions.push_back(match self.random.below(16) {
+            0 => Action::Rollback,
+            1..=4 if prepares => Action::Prepare,
+            _ => Action::Commit,
+        });
+        if prepares && self.random.below(2) == 0 {
+            actions.push_back(Action::Decide(self.decision()));
+        }
         actions
+    }
+
+    fn decision(&mut self) -> Decision {
+        if self.random.below(4) == 0 { Decision::Rollback } else { Decision::Commit }
     }
 
     fn operation(&mut self, read_only: bool) -> Action {

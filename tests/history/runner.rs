@@ -1,13 +1,15 @@
 //! Runs plans and records what happened.
 
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use khonsu::stm::{
-    ConflictResolution, Cursor, Direction, Error, IsolationLevel, KeyRange, Options, TransactionManager,
-    TransactionOptions, Value,
+    ConflictResolution, Cursor, Decision, Direction, Error, GlobalId, IsolationLevel, KeyRange, Options,
+    PrepareOptions, TransactionManager, TransactionOptions, Value, Vote,
 };
+use khonsu::two_phase_commit::TwoPhaseCommitParticipant;
 
 use super::data::{Event, History, Key, Outcome, Row, Span, Step, Transaction};
 use super::plan::{Action, Content, Plan, Profile, Run};
@@ -25,7 +27,9 @@ pub fn run(plan: &Plan, profile: Profile) -> History {
     let recorder = Recorder {
         database: match profile.run {
             Run::Interleaved | Run::Raced => Database::new(options),
-            Run::Logged => Database::restore(options).open(0, Box::new(SlowLog::new(REFUSED))),
+            Run::Logged => {
+                Database::restore(options).open(0, Box::new(SlowLog::new(REFUSED))).expect("nothing is in doubt")
+            }
         },
         is_logged: profile.run == Run::Logged,
         ticks: AtomicU64::new(1),
@@ -128,6 +132,8 @@ struct Session<'r> {
     recorder: &'r Recorder,
     number: usize,
     open: Option<Open>,
+    /// In doubt, the oldest first.
+    prepared: VecDeque<(GlobalId, Transaction)>,
     ended: Vec<Transaction>,
 }
 
@@ -150,11 +156,14 @@ struct OpenCursor {
 
 impl<'r> Session<'r> {
     fn new(recorder: &'r Recorder, number: usize) -> Self {
-        Session { recorder, number, open: None, ended: Vec::new() }
+        Session { recorder, number, open: None, prepared: VecDeque::new(), ended: Vec::new() }
     }
 
     fn finish(mut self) -> Vec<Transaction> {
         self.act(&Action::Rollback);
+        while !self.prepared.is_empty() {
+            self.decide(Decision::Commit);
+        }
         self.ended
     }
 
@@ -167,6 +176,11 @@ impl<'r> Session<'r> {
             }
             (Action::Commit, open) => self.end(open, true),
             (Action::Rollback, open) => self.end(open, false),
+            (Action::Prepare, open) => self.prepare(open),
+            (Action::Decide(decision), open) => {
+                self.open = open;
+                self.decide(*decision);
+            }
             (_, None) => {}
             (action, Some(mut open)) => {
                 let before = open.newest(recorder);
@@ -211,6 +225,45 @@ impl<'r> Session<'r> {
         Open { real, record, savepoints: Vec::new(), next_savepoint: 0, cursor: None }
     }
 
+    fn prepare(&mut self, open: Option<Open>) {
+        let Some(Open { mut real, mut record, .. }) = open else {
+            return;
+        };
+        let id = GlobalId::new(&self.recorder.tick().to_be_bytes()).expect("a short id");
+        let options = PrepareOptions { allow_volatile: true, hold_reads: false };
+        match self.recorder.database.prepare(&mut real, &id, options) {
+            Ok(Vote::Yes) => return self.prepared.push_back((id, record)),
+            Ok(Vote::ReadOnly) => record.outcome = Outcome::Committed(real.commit_version().expect("it is committed")),
+            // Also where a commit would have been let through.
+            Err(Error::Conflict(_)) => {}
+            Err(Error::Storage(_)) if self.recorder.is_logged => {}
+            Err(error) => panic!("prepare: {error}"),
+        }
+        record.ended = self.recorder.tick();
+        self.ended.push(record);
+    }
+
+    fn decide(&mut self, decision: Decision) {
+        let Some((id, mut record)) = self.prepared.pop_front() else {
+            return;
+        };
+        let database = &self.recorder.database;
+        loop {
+            let decided = match decision {
+                Decision::Commit => database.commit(&id).map(Outcome::Committed),
+                Decision::Rollback => database.rollback(&id).map(|()| Outcome::RolledBack),
+            };
+            match decided {
+                Ok(outcome) => break record.outcome = outcome,
+                // It is in doubt still.
+                Err(Error::Storage(_)) if self.recorder.is_logged => {}
+                Err(error) => panic!("{decision:?}: {error}"),
+            }
+        }
+        record.ended = self.recorder.tick();
+        self.ended.push(record);
+    }
+
     fn end(&mut self, open: Option<Open>, commits: bool) {
         let Some(Open { mut real, mut record, .. }) = open else {
             return;
@@ -247,7 +300,9 @@ impl Open {
     fn act(&mut self, action: &Action) -> Result<Option<Event>, Error> {
         let real = &mut self.real;
         Ok(Some(match action {
-            Action::Begin { .. } | Action::Commit | Action::Rollback => unreachable!("the session does it"),
+            Action::Begin { .. } | Action::Commit | Action::Rollback | Action::Prepare | Action::Decide(_) => {
+                unreachable!("the session does it")
+            }
             Action::Get(key) => Event::Get(*key, real.get(&key.to_be_bytes())?.as_ref().map(flat)),
             Action::Exists(key) => Event::Exists(*key, real.exists(&key.to_be_bytes())?),
             Action::Scan { span, direction, limit } => {

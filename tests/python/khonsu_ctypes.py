@@ -22,13 +22,18 @@ NOT_FOUND = 1
 CONFLICT = 100
 TIMEOUT = 110
 CANCELLED = 111
+BUSY = 120
 INVALID_ARGUMENT = 200
 INVALID_STATE = 201
 SCHEMA_MISMATCH = 202
 LIMIT_EXCEEDED = 203
+DUPLICATE = 204
+ALREADY_DECIDED = 205
+HEURISTIC = 206
 STORAGE = 300
 CORRUPTION = 301
 LOCKED = 302
+NOT_DURABLE = 303
 PANIC = 900
 
 READ_COMMITTED, REPEATABLE_READ, SERIALIZABLE = 1, 2, 3
@@ -37,6 +42,9 @@ WRITE_WRITE, READ_WRITE, PHANTOM, PREPARED = 1, 2, 3, 4
 FORWARD, REVERSE = 0, 1
 FILE, STREAM = 1, 2
 NONE, LZ4, ZSTD = 0, 1, 2
+VOTE_YES, VOTE_READ_ONLY = 1, 2
+ALLOW_VOLATILE, HOLD_READS = 1, 2
+DECISION_COMMIT, DECISION_ROLLBACK = 1, 2
 
 
 class ArrowArray(ctypes.Structure):
@@ -96,6 +104,22 @@ class ConflictRecord(ctypes.Structure):
         ("range_end", c_void_p),
         ("range_end_len", c_size_t),
         ("version", c_uint64),
+        ("global_id", c_void_p),
+        ("global_id_len", c_size_t),
+    ]
+
+
+class PreparedRecord(ctypes.Structure):
+    """khonsu_prepared_info."""
+
+    _fields_ = [
+        ("global_id", c_void_p),
+        ("global_id_len", c_size_t),
+        ("time_micros", ctypes.c_int64),
+        ("state", c_int32),
+        ("reserved", c_int32),
+        ("written_keys", c_uint64),
+        ("bytes", c_uint64),
     ]
 
 
@@ -114,6 +138,13 @@ STATS_FIELDS = (
     "conflicts_phantom",
     "conflicts_prepared",
     "retries",
+    "resident_bytes",
+    "cold_bytes",
+    "cold_reads",
+    "prepared_transactions",
+    "prepared_bytes",
+    "oldest_prepared_micros",
+    "remembered_outcomes",
 )
 
 
@@ -143,6 +174,7 @@ PROTOTYPES = {
     "khonsu_error_message": (c_char_p, (c_void_p,)),
     "khonsu_error_conflict_count": (c_size_t, (c_void_p,)),
     "khonsu_error_conflict": (c_int32, (c_void_p, c_size_t, POINTER(ConflictRecord), c_size_t)),
+    "khonsu_error_decision": (c_int32, (c_void_p,)),
     "khonsu_error_free": (None, (c_void_p,)),
     "khonsu_options_new": (c_void_p, ()),
     "khonsu_options_set_isolation": (c_int32, (c_void_p, c_int32, _ERROR)),
@@ -153,6 +185,7 @@ PROTOTYPES = {
     "khonsu_options_set_path": (c_int32, (c_void_p, c_char_p, _ERROR)),
     "khonsu_options_set_durability": (c_int32, (c_void_p, c_int32, _ERROR)),
     "khonsu_options_set_open_progress": (c_int32, (c_void_p, PROGRESS_FUNCTION, c_void_p, _ERROR)),
+    "khonsu_options_set_memory_budget": (c_int32, (c_void_p, c_uint64, _ERROR)),
     "khonsu_options_set_storage": (c_int32, (c_void_p, c_void_p, _ERROR)),
     "khonsu_options_free": (None, (c_void_p,)),
     "khonsu_txn_options_new": (c_void_p, ()),
@@ -216,6 +249,19 @@ PROTOTYPES = {
     "khonsu_cursor_key": (c_int32, (c_void_p, POINTER(c_void_p), POINTER(c_size_t), _ERROR)),
     "khonsu_cursor_get": (c_int32, (c_void_p, _ARRAY, _SCHEMA, _ERROR)),
     "khonsu_cursor_free": (None, (c_void_p,)),
+    "khonsu_txn_prepare": (c_int32, (c_void_p, *_KEY, c_uint32, POINTER(c_int32), _ERROR)),
+    "khonsu_db_commit_prepared": (c_int32, (c_void_p, *_KEY, POINTER(c_uint64), _ERROR)),
+    "khonsu_db_rollback_prepared": (c_int32, (c_void_p, *_KEY, _ERROR)),
+    "khonsu_db_decide_heuristically": (c_int32, (c_void_p, *_KEY, c_int32, _ERROR)),
+    "khonsu_db_forget": (c_int32, (c_void_p, *_KEY, _ERROR)),
+    "khonsu_db_recover": (c_int32, (c_void_p, _HANDLE_OUT, _ERROR)),
+    "khonsu_prepared_list_count": (c_size_t, (c_void_p,)),
+    "khonsu_prepared_list_get": (c_int32, (c_void_p, c_size_t, POINTER(PreparedRecord), c_size_t, _ERROR)),
+    "khonsu_prepared_list_key": (
+        c_int32,
+        (c_void_p, c_size_t, c_size_t, POINTER(c_void_p), POINTER(c_size_t), _ERROR),
+    ),
+    "khonsu_prepared_list_free": (None, (c_void_p,)),
     "khonsu_schema_import": (c_int32, (_SCHEMA, _HANDLE_OUT, _ERROR)),
     "khonsu_schema_export": (c_int32, (c_void_p, _SCHEMA, _ERROR)),
     "khonsu_schema_free": (None, (c_void_p,)),
@@ -243,7 +289,8 @@ def _load():
 
 library = _load()
 
-Conflict = namedtuple("Conflict", "kind key range version")
+Conflict = namedtuple("Conflict", "kind key range version global_id", defaults=(None,))
+Prepared = namedtuple("Prepared", "global_id state keys written_keys bytes time_micros")
 
 
 def version():
@@ -255,14 +302,15 @@ def status_name(status):
 
 
 class KhonsuError(Exception):
-    """A status other than OK and NOT_FOUND: .status, .name, .message, .conflicts."""
+    """A status other than OK and NOT_FOUND: .status, .name, .message, .conflicts, .decision."""
 
-    def __init__(self, status, message, conflicts=()):
+    def __init__(self, status, message, conflicts=(), decision=0):
         super().__init__(f"{status_name(status)}: {message}")
         self.status = status
         self.name = status_name(status)
         self.message = message
         self.conflicts = tuple(conflicts)
+        self.decision = decision
 
 
 def _bytes_at(address, length):
@@ -280,7 +328,8 @@ def _conflict_at(error, index):
             _bytes_at(record.range_end, record.range_end_len),
         )
     key = _bytes_at(record.key, record.key_len)
-    return Conflict(record.kind, key, scanned, record.version)
+    holder = _bytes_at(record.global_id, record.global_id_len)
+    return Conflict(record.kind, key, scanned, record.version, holder)
 
 
 def call(name, *arguments):
@@ -295,9 +344,10 @@ def call(name, *arguments):
         assert library.khonsu_error_status(error) == status
         message = library.khonsu_error_message(error).decode()
         conflicts = [_conflict_at(error, i) for i in range(library.khonsu_error_conflict_count(error))]
+        decision = library.khonsu_error_decision(error)
     finally:
         library.khonsu_error_free(error)
-    raise KhonsuError(status, message, conflicts)
+    raise KhonsuError(status, message, conflicts, decision)
 
 
 def _address(struct):
@@ -447,6 +497,42 @@ class Database(_Handle):
         record = StatsRecord()
         call("khonsu_db_stats", self.handle, byref(record), ctypes.sizeof(record))
         return {name: getattr(record, name) for name in STATS_FIELDS}
+
+    def commit_prepared(self, global_id):
+        """The version of the commit; None for an id that is unknown."""
+        version = c_uint64()
+        found = call("khonsu_db_commit_prepared", self.handle, global_id, len(global_id), byref(version))
+        return version.value if found == OK else None
+
+    def rollback_prepared(self, global_id):
+        return call("khonsu_db_rollback_prepared", self.handle, global_id, len(global_id)) == OK
+
+    def decide_heuristically(self, global_id, decision):
+        return call("khonsu_db_decide_heuristically", self.handle, global_id, len(global_id), decision) == OK
+
+    def forget(self, global_id):
+        call("khonsu_db_forget", self.handle, global_id, len(global_id))
+
+    def recover(self):
+        """The transactions in doubt, and those decided heuristically and not forgotten."""
+        prepared = c_void_p()
+        call("khonsu_db_recover", self.handle, byref(prepared))
+        try:
+            return [self._prepared_at(prepared, i) for i in range(library.khonsu_prepared_list_count(prepared))]
+        finally:
+            library.khonsu_prepared_list_free(prepared)
+
+    @staticmethod
+    def _prepared_at(prepared, index):
+        record = PreparedRecord()
+        call("khonsu_prepared_list_get", prepared, index, byref(record), ctypes.sizeof(record))
+        keys = []
+        for number in range(record.written_keys if record.state == 1 else 0):
+            address, length = c_void_p(), c_size_t()
+            call("khonsu_prepared_list_key", prepared, index, number, byref(address), byref(length))
+            keys.append(ctypes.string_at(address.value, length.value))
+        global_id = _bytes_at(record.global_id, record.global_id_len)
+        return Prepared(global_id, record.state, keys, record.written_keys, record.bytes, record.time_micros)
 
     def sync(self):
         call("khonsu_db_sync", self.handle)
@@ -615,6 +701,11 @@ class Transaction(_Handle):
 
     def rollback(self):
         call("khonsu_txn_rollback", self.handle)
+
+    def prepare(self, global_id, flags=0):
+        vote = c_int32()
+        call("khonsu_txn_prepare", self.handle, global_id, len(global_id), flags, byref(vote))
+        return vote.value
 
     def commit_version(self):
         result = c_uint64()

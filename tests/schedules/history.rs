@@ -13,9 +13,10 @@ use std::ops::Bound;
 use std::sync::Mutex;
 
 use khonsu::stm::{
-    BoundKey, Chunk, ConflictResolution, Direction, Error, IsolationLevel, KeyRange, Options, Transaction,
-    TransactionManager, TransactionOptions, Value,
+    BoundKey, Chunk, ConflictResolution, Direction, Error, GlobalId, IsolationLevel, KeyRange, Options, PrepareOptions,
+    Transaction, TransactionManager, TransactionOptions, Value, Vote,
 };
+use khonsu::two_phase_commit::TwoPhaseCommitParticipant;
 use shuttle::thread;
 
 use crate::log::{Entry, Log, REFUSED};
@@ -142,7 +143,9 @@ impl History {
     /// The same over a log, which refuses the first so many commits that write the key "fails".
     pub fn logged(keys: &[(&str, u64)], failures: u64) -> Self {
         let log = Log::new(failures);
-        let database = TransactionManager::restore(Options::default()).open(0, Box::new(log.clone()));
+        let database = TransactionManager::restore(Options::default())
+            .open(0, Box::new(log.clone()))
+            .expect("nothing is in doubt");
         History::over(database, Some(log), keys)
     }
 
@@ -288,6 +291,23 @@ impl Session<'_> {
         self.record.steps.push(Step::RollbackTo(savepoint));
     }
 
+    /// Prepares it under its name. `None`: it failed with a conflict.
+    pub fn prepare(mut self) -> Option<InDoubt> {
+        let id = GlobalId::new(self.record.name.as_bytes()).expect("a short name");
+        let options = PrepareOptions { allow_volatile: true, hold_reads: false };
+        match self.transaction.prepare(&id, options) {
+            Ok(vote) => {
+                assert_eq!(vote, Vote::Yes);
+                return Some(InDoubt { id, record: self.record });
+            }
+            Err(Error::Conflict(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        self.record.ended = self.history.now();
+        self.history.records.lock().expect("no panic while it is locked").push(self.record);
+        None
+    }
+
     pub fn commit(mut self) -> bool {
         match self.transaction.commit() {
             Ok(version) => self.record.version = Some(version),
@@ -299,6 +319,49 @@ impl Session<'_> {
         let committed = self.record.version.is_some();
         self.history.records.lock().expect("no panic while it is locked").push(self.record);
         committed
+    }
+}
+
+/// A prepared transaction of a history.
+pub struct InDoubt {
+    id: GlobalId,
+    record: Record,
+}
+
+impl InDoubt {
+    /// Commits it, again when the log refuses that.
+    pub fn commit(self, history: &History) {
+        let version = loop {
+            match history.database.commit(&self.id) {
+                Ok(version) => break version,
+                Err(Error::Storage(text)) if text == REFUSED => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
+        self.ended(history, Some(version));
+    }
+
+    pub fn roll_back(self, history: &History) {
+        history.database.rollback(&self.id).expect("it is in doubt");
+        self.ended(history, None);
+    }
+
+    /// Others have decided about it.
+    pub fn decided_by_others(self, history: &History) {
+        let version = match history.database.commit(&self.id) {
+            Ok(version) => Some(version),
+            Err(Error::Heuristic(outcome) | Error::AlreadyDecided(outcome)) => {
+                Some(outcome.version).filter(|version| *version > 0)
+            }
+            Err(error) => panic!("{error}"),
+        };
+        self.ended(history, version);
+    }
+
+    fn ended(mut self, history: &History, version: Option<u64>) {
+        self.record.version = version;
+        self.record.ended = history.now();
+        history.records.lock().expect("no panic while it is locked").push(self.record);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use khonsu::stm::{AppendError, Change, CommitLog, Durability, Error, LoggedCommit, Mutation, Prepared};
+use khonsu::stm::{
+    AppendError, Change, CommitLog, Durability, Error, GlobalId, LoggedCommit, Mutation, Note, Prepared,
+};
 use shuttle::sync::Mutex;
 
 use crate::history::{Number, State};
@@ -42,13 +44,15 @@ struct Contents {
     entries: Vec<Entry>,
     /// Commits of the key "fails" that are still to be refused.
     failures: u64,
+    /// Transactions in doubt.
+    prepared: Vec<GlobalId>,
     /// Whether somebody is inside.
     busy: bool,
 }
 
 impl Log {
     pub fn new(failures: u64) -> Self {
-        Log(Arc::new(Mutex::new(Contents { entries: Vec::new(), failures, busy: false })))
+        Log(Arc::new(Mutex::new(Contents { entries: Vec::new(), failures, prepared: Vec::new(), busy: false })))
     }
 
     pub fn entries(&self) -> Vec<Entry> {
@@ -64,6 +68,13 @@ impl Log {
 
     fn leave(&self) {
         self.0.lock().expect("no panic while it is locked").busy = false;
+    }
+}
+
+impl Contents {
+    fn decide(&mut self, id: &GlobalId) {
+        let place = self.prepared.iter().position(|prepared| prepared == id).expect("it is in doubt");
+        self.prepared.remove(place);
     }
 }
 
@@ -95,9 +106,30 @@ impl CommitLog<Number> for Log {
             let entry = Entry { version: commit.version, changes: prepared.clone() };
             assert!(contents.entries.last().is_none_or(|last| last.version < entry.version), "versions ascend");
             contents.entries.push(entry);
+            if let Some(decided) = commit.decides {
+                contents.decide(decided.id);
+            }
         }
         self.leave();
         outcome
+    }
+
+    fn keeps_prepared(&self) -> bool {
+        true
+    }
+
+    fn note(&self, notes: &[Note<'_, Prepared>], _: Durability) -> Result<(), AppendError> {
+        self.enter();
+        for note in notes {
+            let mut contents = self.0.lock().expect("no panic while it is locked");
+            match note {
+                Note::Prepared { id, .. } => contents.prepared.push((*id).clone()),
+                Note::Decided(decided) => contents.decide(decided.id),
+                Note::Forgotten { .. } => {}
+            }
+        }
+        self.leave();
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), Error> {

@@ -14,5 +14,6 @@ mod history;
 mod log;
 mod logged;
 mod reclamation;
+mod two_phase_commit;
 mod visibility;
 mod writes;

@@ -198,7 +198,6 @@ impl Batch {
     }
 
     /// Whether the buffers stand in the batch's own allocation.
-    #[cfg(test)]
     pub(super) fn is_packed(&self) -> bool {
         self.header().form != Form::Kept
     }

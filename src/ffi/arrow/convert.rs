@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::catch;
+use super::import::pack_plain_arrays;
 use super::raw::ArrowArray;
 use super::schema::SchemaRef;
 use crate::ffi::error::Failure;
@@ -67,6 +68,10 @@ impl Batch {
                 describe(batch.schema_ref()),
                 describe(schema.arrow()),
             )));
+        }
+        let plain = schema.layout().plain();
+        if let Some(packed) = plain.and_then(|layout| pack_plain_arrays(batch, schema, layout)) {
+            return Ok(packed);
         }
         let exported = catch(|| FFI_ArrowArray::new(&StructArray::from(batch.clone()).to_data()))
             .map_err(|panic| Failure::invalid_argument(format!("array: {panic}")))?;

@@ -13,6 +13,9 @@ use super::raw::ArrowArray;
 use super::schema::SchemaRef;
 use super::within;
 use crate::ffi::error::Failure;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch, downcast_primitive_array};
+use arrow_schema::DataType;
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -695,6 +698,35 @@ fn pack_plain(array: &ArrowArray, schema: &SchemaRef, layout: &PlainLayout) -> O
     }
     // SAFETY: all columns were written.
     Some(unsafe { unfilled.finish() })
+}
+
+/// The same for a batch of arrow-rs that has the fields of the schema.
+pub(super) fn pack_plain_arrays(batch: &RecordBatch, schema: &SchemaRef, layout: &PlainLayout) -> Option<Batch> {
+    let rows = batch.num_rows();
+    let unfilled = unfilled_plain(schema, layout, rows as i64)?;
+    for ((column, array), span) in layout.columns().iter().zip(batch.columns()).zip(layout.spans(rows)) {
+        let (values, start) = values_of(array)?;
+        // SAFETY: the array has the type of the column and so many rows, which arrow-rs upholds; the batch has room for
+        // the column's bytes at its position.
+        unsafe { copy_column(*column, values, start, rows, unfilled.data().add(span.start), span.len()) };
+    }
+    // SAFETY: all columns were written.
+    Some(unsafe { unfilled.finish() })
+}
+
+/// The elements of an array without nulls, and which one is the first.
+fn values_of(array: &dyn Array) -> Option<(*const u8, usize)> {
+    if array.null_count() > 0 {
+        return None;
+    }
+    downcast_primitive_array! {
+        array => Some((array.values().inner().as_ptr(), 0)),
+        DataType::Boolean => {
+            let bits = array.as_boolean().values();
+            Some((bits.values().as_ptr(), bits.offset()))
+        }
+        _ => None,
+    }
 }
 
 /// Copies a column's elements, of which there are `rows`, from element `start` of its values.

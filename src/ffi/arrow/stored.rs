@@ -2,9 +2,26 @@
 
 use super::batch::Batch;
 use super::schema::SchemaRef;
+use crate::ffi::error::Failure;
 use crate::stm::Error;
-use crate::storage::{ArrowChunk, same_schema};
+use crate::storage::{ArrowChunk, compact, same_schema};
 use arrow_array::RecordBatch;
+
+fn damaged(failure: Failure) -> Error {
+    Error::Corruption(failure.text().into_owned())
+}
+
+fn import(batch: &RecordBatch, schema: &SchemaRef) -> Result<Batch, Error> {
+    let imported = Batch::from_record_batch(batch, schema).map_err(damaged)?;
+    if imported.is_packed() {
+        return Ok(imported);
+    }
+    // It keeps the arrays, which may be a small part of what was read with them.
+    match compact(batch)? {
+        Some(alone) => Batch::from_record_batch(&alone, schema).map_err(damaged),
+        None => Ok(imported),
+    }
+}
 
 impl ArrowChunk for Batch {
     fn to_record_batch(&self) -> Result<RecordBatch, Error> {
@@ -17,15 +34,18 @@ impl ArrowChunk for Batch {
             let found = batch.schema_ref();
             // The same object mostly, as a file has one schema for all its batches; else an equal one often.
             let known = last.take().filter(|last| same_schema(last.arrow(), found));
-            let damaged = |failure: crate::ffi::error::Failure| Error::Corruption(failure.text().into_owned());
             let schema = match known {
                 Some(schema) => schema,
                 None => SchemaRef::from_arrow_ref(found).map_err(damaged)?,
             };
-            let imported = Batch::from_record_batch(&batch, &schema).map_err(damaged);
+            let imported = import(&batch, &schema);
             last = Some(schema);
             imported
         }
+    }
+
+    fn import_alike(&self, batch: RecordBatch) -> Result<Batch, Error> {
+        import(&batch, self.schema())
     }
 }
 

@@ -12,11 +12,13 @@ use super::version::{State, Version};
 use crate::stm::commit_log::Prepared;
 use crate::stm::dependency_tracker::Footprint;
 use crate::stm::error::Error;
+use crate::stm::evictable::VersionValue;
 use crate::stm::few::Few;
+use crate::stm::global_id::GlobalId;
 use crate::stm::meters::Meters;
 use crate::stm::options::Durability;
 use crate::stm::sync::{AtomicPtr, AtomicU64, Mutex, Ordering, fence};
-use crate::stm::value::{Chunk, Value};
+use crate::stm::value::Chunk;
 
 /// How far a commit has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +98,17 @@ struct ToLog<C> {
 pub(crate) struct Logged {
     pub prepared: Prepared,
     pub durability: Durability,
+    /// The prepared transaction that it commits.
+    pub decides: Option<LoggedDecision>,
     /// Why it did not get there; written by the leader before the transaction is aborted.
     pub failure: Mutex<Option<Error>>,
+}
+
+/// A prepared transaction that is committed.
+pub(crate) struct LoggedDecision {
+    pub id: GlobalId,
+    pub heuristic: bool,
+    pub time_micros: i64,
 }
 
 /// A record, and the version that was put on top of it.
@@ -259,8 +270,8 @@ impl<'g, C: Chunk> Installation<'g, C> {
     }
 
     /// Notes what goes to the log. To be called before READY.
-    pub fn log(&mut self, prepared: Prepared, durability: Durability) {
-        let logged = Logged { prepared, durability, failure: Mutex::new(None) };
+    pub fn log(&mut self, prepared: Prepared, durability: Durability, decides: Option<LoggedDecision>) {
+        let logged = Logged { prepared, durability, decides, failure: Mutex::new(None) };
         if let Some(to_log) = &self.descriptor().to_log {
             // SAFETY: this is the owner, before READY, so nobody else looks at it.
             unsafe { *to_log.logged.get() = Some(logged) };
@@ -302,10 +313,10 @@ impl<'g, C: Chunk> Installation<'g, C> {
         &mut self,
         record: &'g Record<C>,
         head: Head<'g, C>,
-        value: Option<Value<C>>,
+        value: Option<VersionValue<C>>,
         extends_older: bool,
         charge: u64,
-    ) -> Result<(), Option<Value<C>>> {
+    ) -> Result<(), Option<VersionValue<C>>> {
         let (expected, older, replaced) = match head {
             Head::Empty => (ptr::null(), ptr::null(), None),
             Head::Sealed => return Err(value),
@@ -319,7 +330,7 @@ impl<'g, C: Chunk> Installation<'g, C> {
                 State::Undecided(_) => return Err(value),
             },
         };
-        let location = value.as_ref().map_or(ptr::null(), |value| value.newest().location());
+        let location = value.as_ref().map_or(ptr::null(), VersionValue::location);
         let new = Box::into_raw(Box::new(Version::new(self.descriptor.as_ptr(), value, older, extends_older, charge)));
         fail_point!(VersionMade);
         if !record.swap_head(expected, new) {

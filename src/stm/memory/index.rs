@@ -248,8 +248,9 @@ impl<C> HashIndex<C> {
             record.next.store(position.next, Ordering::Relaxed);
             // AcqRel: release publishes the record, for the acquire loads of links. Acquire, because the link may have
             // led to other records of the key since it was loaded, and back to where it does: they must be seen sealed.
+            // SeqCst: as in `Record::swap_head`, for preparers that look for the record.
             let this = new.expose_provenance();
-            if position.link.compare_exchange(position.next, this, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if position.link.compare_exchange(position.next, this, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
                 fail_point!(RecordInHashIndex);
                 let buckets = self.bucket_count.load(Ordering::Relaxed);
                 if records * 2 > buckets && buckets < 1 << (FIRST_SEGMENT_BITS as usize + SEGMENTS - 2) {

@@ -18,8 +18,9 @@
 //! 4. *Unlink once, retire once.* Whoever unlinks a version (by the swap of the head that bypasses it, or as the
 //!    trimmer) retires it, and nobody else does.
 //! 5. *Descriptors.* A version's stamp word points to its transaction's descriptor until the transaction is finished by
-//!    its owner, and so does the announcement in the owner's slot where the transaction is certified. The owner retires
-//!    the descriptor after it has taken that back and replaced or unlinked each of these words. It unlinks no version,
+//!    its owner, and so do the announcement in the owner's slot where the transaction is certified, and the word of a
+//!    prepared transaction where it is an attempt to commit that. The owner retires the descriptor after it has taken
+//!    these back, or found that others have, and replaced or unlinked each of the stamp words. It unlinks no version,
 //!    and so retires none, before the transaction is decided: who has seen it undecided under a guard may follow what
 //!    it names.
 //! 6. *Seals.* A sealed record stays sealed and gets no version ever again. It is unlinked from the indexes by
@@ -30,6 +31,7 @@
 #![allow(unsafe_code)]
 
 mod bound;
+mod decision;
 mod descriptor;
 mod index;
 #[cfg(all(test, feature = "loom"))]
@@ -44,9 +46,10 @@ mod stack;
 mod version;
 
 pub(crate) use bound::BoundRecord;
+pub(crate) use decision::{DecisionWord, Standing};
 #[cfg(all(test, feature = "loom"))]
 pub(crate) use descriptor::Announcement;
-pub(crate) use descriptor::{Descriptor, Installation, Phase};
+pub(crate) use descriptor::{Descriptor, Installation, LoggedDecision, Phase};
 pub(crate) use index::HashIndex;
 pub(crate) use order::OrderIndex;
 pub(crate) use pool::{Claim, Participant, Pool, Presence};

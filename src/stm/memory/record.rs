@@ -8,11 +8,12 @@ use crossbeam_epoch::Guard;
 use super::descriptor::retire;
 use super::prefetch;
 use super::version::{State, Version};
+use crate::stm::evictable::VersionValue;
 use crate::stm::key::KeyBytes;
 use crate::stm::meters::Meters;
 use crate::stm::snapshot::LiveSnapshots;
 use crate::stm::sync::{self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use crate::stm::value::{Chunk, Value};
+use crate::stm::value::Chunk;
 
 /// One key. It lives from the first write of the key until the deleted key can be seen by nobody.
 ///
@@ -216,15 +217,16 @@ impl<C> Record<C> {
     }
 
     pub(super) fn swap_head(&self, from: *const Version<C>, to: *const Version<C>) -> bool {
-        // AcqRel: release publishes `to` for `head`; acquire, because what `from` leads to may be retired next.
-        self.head.compare_exchange(from.cast_mut(), to.cast_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        // Release publishes `to` for `head`; acquire, because what `from` leads to may be retired next; SeqCst: a
+        // committer looks at what is held afterwards, and `Gate::entered` stands between the two of a preparer.
+        self.head.compare_exchange(from.cast_mut(), to.cast_mut(), Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 }
 
 impl<C: Chunk> Record<C> {
     /// Gives a record without versions a committed one. False: it has one already.
-    pub fn restore(&self, value: Value<C>, version: u64, meters: &Meters) -> bool {
-        let (charge, location) = (value.bytes(), value.newest().location());
+    pub fn restore(&self, value: VersionValue<C>, version: u64, meters: &Meters) -> bool {
+        let (charge, location) = (value.bytes(), value.location());
         let restored = Box::into_raw(Box::new(Version::restored(value, version, charge)));
         if !self.swap_head(ptr::null(), restored) {
             // SAFETY: it was not published, this is its only owner.

@@ -7,8 +7,8 @@ use crossbeam_epoch::Guard;
 
 use super::descriptor::{Descriptor, Phase};
 use super::reader_mark::ReaderMark;
+use crate::stm::evictable::VersionValue;
 use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use crate::stm::value::Value;
 
 /// A value or a tombstone, with the stamp of the transaction that wrote it.
 pub(crate) struct Version<C> {
@@ -16,7 +16,7 @@ pub(crate) struct Version<C> {
     /// that the address of its descriptor (even).
     stamp: AtomicU64,
     /// `None`: the key is deleted.
-    value: Option<Value<C>>,
+    value: Option<VersionValue<C>>,
     /// Null in the oldest version. Written before publication, later only by the trimmer.
     pub(super) older: AtomicPtr<Version<C>>,
     /// Bytes that the meters count for this version: what it does not share with the version below it.
@@ -52,7 +52,7 @@ pub(crate) enum State<'g, C> {
 impl<C> Version<C> {
     pub(super) fn new(
         descriptor: *const Descriptor<C>,
-        value: Option<Value<C>>,
+        value: Option<VersionValue<C>>,
         older: *const Version<C>,
         extends_older: bool,
         charge: u64,
@@ -69,7 +69,7 @@ impl<C> Version<C> {
         }
     }
 
-    pub fn value(&self) -> Option<&Value<C>> {
+    pub fn value(&self) -> Option<&VersionValue<C>> {
         self.value.as_ref()
     }
 
@@ -120,7 +120,7 @@ impl<C> Version<C> {
         None
     }
 
-    pub(super) fn into_value(self) -> Option<Value<C>> {
+    pub(super) fn into_value(self) -> Option<VersionValue<C>> {
         self.value
     }
 
@@ -147,7 +147,7 @@ impl<C> Version<C> {
     }
 
     /// A version that is committed from its beginning, with nothing below it.
-    pub(super) fn restored(value: Value<C>, version: u64, charge: u64) -> Self {
+    pub(super) fn restored(value: VersionValue<C>, version: u64, charge: u64) -> Self {
         let made = Version::new(ptr::null(), Some(value), ptr::null(), false, charge);
         made.finish(version, version);
         made

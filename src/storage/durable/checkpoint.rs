@@ -6,30 +6,34 @@
 //! are the schema in front and the end of the stream. `MANIFEST` has the length and CRC-32 of each block of each file:
 //! no byte is without a checksum.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, LargeListArray, RecordBatch, RecordBatchOptions, StructArray, UInt64Array,
-};
-use arrow_buffer::{Buffer, MutableBuffer, OffsetBuffer};
-use arrow_data::transform::MutableArrayData;
+use arrow_array::{Array, ArrayRef, BinaryArray, LargeListArray, RecordBatch, StructArray, UInt64Array};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 
 use super::file::{self, File};
 use super::format;
-use super::ipc::{self, BatchDecoder};
-use crate::stm::Error;
-use crate::storage::{Snapshot, StoredValue, same_schema};
+use super::ipc;
+use super::value_file::{Block, BlockCache, BlockFile, Rows};
+use crate::stm::{Error, Position};
+use crate::storage::{Cold, Place, Snapshot, StoredValue, ValueFile, same_schema};
 
 const MANIFEST: &str = "MANIFEST";
 const MAGIC: &[u8; 8] = b"khonsucp";
+/// Of the layout of a checkpoint, which exports have, too. It has not changed with the format of databases.
+const VERSION: u64 = 1;
 /// Bytes of values of one schema that make a block.
 const BLOCK: u64 = 256 << 10;
 /// Bytes of values that wait to become blocks, of all schemas together.
 const WAITING: u64 = 64 << 20;
+/// Blocks that are read ahead of those whose values are taken up.
+const READ_AHEAD: usize = 4;
+/// Files of a checkpoint that are kept open for values which are read back: those that have most of them.
+const OPEN_FILES: usize = 64;
 
 /// A checkpoint that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +44,35 @@ pub(super) struct Checkpoint {
     pub(super) bytes: u64,
 }
 
+/// A checkpoint that was written, and where its values stand.
+pub(super) struct Written {
+    pub(super) checkpoint: Checkpoint,
+    files: Vec<Vec<Block>>,
+    /// In the order in which they were visited, each in one of the files; empty if nobody wants to know.
+    positions: Vec<(u32, Position)>,
+}
+
+impl Written {
+    /// The places of all values, in the order in which they were visited; `None` where the file cannot be kept open.
+    pub(super) fn places(&self, parent: &Path, cache: &Arc<BlockCache>) -> impl Iterator<Item = Option<Place>> {
+        let folder = format::checkpoint_path(parent, self.checkpoint.version);
+        let mut largest: Vec<usize> = (0..self.files.len()).collect();
+        largest.sort_by_key(|file| std::cmp::Reverse(self.files[*file].iter().map(|block| block.length).sum::<u64>()));
+        let mut open: Vec<Option<Arc<dyn ValueFile>>> = vec![None; self.files.len()];
+        let wanted = if self.positions.is_empty() { 0 } else { OPEN_FILES };
+        for &number in largest.iter().take(wanted) {
+            let file = BlockFile::open(stream_path(&folder, number), &self.files[number], cache);
+            open[number] = file.ok().map(|file| Arc::new(file) as Arc<dyn ValueFile>);
+        }
+        self.positions.iter().map(move |(file, position)| {
+            let file = open[*file as usize].clone()?;
+            Some(Place { file, position: *position })
+        })
+    }
+}
+
 /// Writes what a snapshot has into the directory of a database. Under its name it is there whole, or not at all.
-pub(super) fn write(parent: &Path, snapshot: &mut dyn Snapshot) -> Result<Checkpoint, Error> {
+pub(super) fn write(parent: &Path, snapshot: &mut dyn Snapshot) -> Result<Written, Error> {
     let path = format::checkpoint_path(parent, snapshot.version());
     let unfinished = format::temporary(&path);
     if file::is_directory(&unfinished) {
@@ -60,14 +91,15 @@ pub(super) fn write(parent: &Path, snapshot: &mut dyn Snapshot) -> Result<Checkp
 }
 
 /// Writes the files of a checkpoint into a directory that is not there yet, and puts them on the disk.
-pub(super) fn write_files(folder: &Path, snapshot: &mut dyn Snapshot) -> Result<Checkpoint, Error> {
+pub(super) fn write_files(folder: &Path, snapshot: &mut dyn Snapshot) -> Result<Written, Error> {
     file::create_directory(folder)?;
     let version = snapshot.version();
-    let mut writer = Writer { folder, streams: Vec::new(), by_address: HashMap::new(), waiting: 0, keys: 0 };
+    let positions = snapshot.wants_places().then(Vec::new);
+    let mut writer = Writer { folder, streams: Vec::new(), by_address: HashMap::new(), waiting: 0, keys: 0, positions };
     snapshot.visit(&mut |stored| writer.add(stored))?;
-    let checkpoint = writer.finish(version)?;
+    let written = writer.finish(version)?;
     file::sync_directory(folder)?;
-    Ok(checkpoint)
+    Ok(written)
 }
 
 struct Writer<'a> {
@@ -77,6 +109,8 @@ struct Writer<'a> {
     by_address: HashMap<usize, usize>,
     waiting: u64,
     keys: u64,
+    /// Of the values in their files, as if each group that is flushed became one block.
+    positions: Option<Vec<(u32, Position)>>,
 }
 
 impl Writer<'_> {
@@ -87,6 +121,14 @@ impl Writer<'_> {
         let number = self.stream(first.schema_ref())?;
         let stream = &mut self.streams[number];
         self.keys += 1;
+        // A large value gets a block of its own, so that what is beside it can be read without it.
+        if stream.waiting > 0 && stored.chunks.iter().map(chunk_bytes).sum::<usize>() as u64 > BLOCK {
+            self.waiting -= stream.flush()?;
+        }
+        if let Some(positions) = &mut self.positions {
+            let (block, row) = (stream.blocks.len() as u32, stream.keys.len() as u32);
+            positions.push((number as u32, Position { block, row, chunks: stored.chunks.len() as u32 }));
+        }
         for chunk in stored.chunks {
             // At least what a row takes, so that many empty chunks do not wait for ever.
             let bytes = chunk.get_array_memory_size().min(chunk_bytes(&chunk)) as u64 + stored.key.len() as u64 + 16;
@@ -126,7 +168,7 @@ impl Writer<'_> {
         Ok(number)
     }
 
-    fn finish(mut self, version: u64) -> Result<Checkpoint, Error> {
+    fn finish(mut self, version: u64) -> Result<Written, Error> {
         let mut manifest = Manifest { version, keys: self.keys, files: Vec::new() };
         let mut bytes = 0;
         for stream in &mut self.streams {
@@ -136,11 +178,18 @@ impl Writer<'_> {
             bytes += stream.end;
             manifest.files.push(std::mem::take(&mut stream.blocks));
         }
-        let manifest = manifest.encode();
+        let encoded = manifest.encode();
         let file = File::create(&self.folder.join(MANIFEST))?;
-        file.write_all_at(&manifest, 0)?;
+        file.write_all_at(&encoded, 0)?;
         file.sync()?;
-        Ok(Checkpoint { version, keys: self.keys, bytes: bytes + manifest.len() as u64 })
+        let mut positions = self.positions.unwrap_or_default();
+        for (file, Position { block, row, .. }) in &mut positions {
+            if self.streams[*file as usize].split.contains(block) {
+                (*block, *row) = (*block + *row, 0);
+            }
+        }
+        let checkpoint = Checkpoint { version, keys: self.keys, bytes: bytes + encoded.len() as u64 };
+        Ok(Written { checkpoint, files: manifest.files, positions })
     }
 }
 
@@ -157,6 +206,8 @@ struct Stream {
     rows: SchemaRef,
     end: u64,
     blocks: Vec<Block>,
+    /// The first blocks of groups of which each row became a block of its own.
+    split: HashSet<u32>,
     keys: Vec<Vec<u8>>,
     versions: Vec<u64>,
     chunks: Vec<RecordBatch>,
@@ -172,6 +223,7 @@ impl Stream {
             schemas: vec![schema.clone()],
             end: 0,
             blocks: Vec::new(),
+            split: HashSet::new(),
             keys: Vec::new(),
             versions: Vec::new(),
             chunks: Vec::new(),
@@ -199,6 +251,7 @@ impl Stream {
             Ok(values) => self.write_block(&keys, versions, chunks.iter().map(RecordBatch::num_rows), values)?,
             // Not all types can be concatenated; alone each chunk can be written.
             Err(_) => {
+                self.split.insert(self.blocks.len() as u32);
                 for ((key, version), chunk) in keys.into_iter().zip(versions).zip(chunks) {
                     self.write_block(&[key], vec![version], [chunk.num_rows()], chunk)?;
                 }
@@ -257,29 +310,6 @@ fn row_schema(values: &Schema) -> SchemaRef {
     ]))
 }
 
-/// The schema of the values of a stream.
-fn value_schema(rows: &Schema) -> Option<SchemaRef> {
-    let [key, version, value] = rows.fields().as_ref() else {
-        return None;
-    };
-    let (DataType::Binary, DataType::UInt64, DataType::LargeList(item)) =
-        (key.data_type(), version.data_type(), value.data_type())
-    else {
-        return None;
-    };
-    match item.data_type() {
-        DataType::Struct(fields) => Some(Arc::new(Schema::new_with_metadata(fields.clone(), value.metadata().clone()))),
-        _ => None,
-    }
-}
-
-/// Part of a file that was written at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Block {
-    length: u64,
-    checksum: u32,
-}
-
 /// What the files of a checkpoint consist of.
 #[derive(Debug, PartialEq, Eq)]
 struct Manifest {
@@ -295,7 +325,7 @@ impl Manifest {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let mut push = |number: u64| bytes.extend_from_slice(&number.to_le_bytes());
-        push(u64::from(format::FORMAT_VERSION));
+        push(VERSION);
         push(self.version);
         push(self.keys);
         push(self.files.len() as u64);
@@ -324,7 +354,7 @@ impl Manifest {
             number[..len].copy_from_slice(taken);
             Some(u64::from_le_bytes(number))
         };
-        if take(8)? != u64::from(format::FORMAT_VERSION) {
+        if take(8)? != VERSION {
             return None;
         }
         let (version, keys, files) = (take(8)?, take(8)?, take(8)?);
@@ -351,168 +381,144 @@ impl Manifest {
     }
 }
 
-/// Passes the values of a checkpoint on, each key once, and what was read to `progress`.
+/// Passes the values of a checkpoint on, each key once, and what was read to `progress`. With a `cache` the values are
+/// cold: it has the blocks that were read last.
 pub(super) fn read(
     folder: &Path,
+    cache: Option<&Arc<BlockCache>>,
     progress: &mut dyn FnMut(u64),
     visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>,
 ) -> Result<Checkpoint, Error> {
-    let (manifest, mut bytes) = Manifest::read(folder)?;
+    let (manifest, bytes) = Manifest::read(folder)?;
     progress(bytes);
-    let mut keys = 0;
-    for (number, blocks) in manifest.files.iter().enumerate() {
-        let mut reader = Reader::open(stream_path(folder, number), blocks)?;
-        bytes += reader.length;
-        progress(reader.offset);
-        let mut last: Option<StoredValue> = None;
-        while let Some(rows) = reader.next_rows()? {
-            progress(rows.bytes);
-            for row in 0..rows.len() {
-                let (key, version, chunk) = rows.get(row)?;
-                match &mut last {
-                    Some(stored) if stored.key == key => stored.chunks.push(chunk),
-                    _ => {
-                        let stored = StoredValue { key: key.to_vec(), version, chunks: vec![chunk] };
-                        if let Some(whole) = last.replace(stored) {
-                            keys += 1;
-                            visit(whole)?;
-                        }
-                    }
-                }
-            }
-        }
-        progress(ipc::END_OF_STREAM.len() as u64);
-        if let Some(whole) = last {
-            keys += 1;
-            visit(whole)?;
-        }
-    }
-    if keys != manifest.keys {
-        let folder = folder.display();
+    let mut reading = Reading { cold: cache.is_some(), visit, last: None, keys: 0, bytes };
+    let unused = Arc::default();
+    let cache = cache.unwrap_or(&unused);
+    std::thread::scope(|scope| {
+        // Reading, checking and decoding go on while values are taken up.
+        let (sender, steps) = mpsc::sync_channel(READ_AHEAD);
+        let files = &manifest.files;
+        let read = move || read_blocks(folder, files, cache, |step| sender.send(step).is_ok());
+        let thread = std::thread::Builder::new().name("khonsu reader".into());
+        let failed = |cause| Error::Storage(format!("reading {}: no thread for it: {cause}", folder.display()));
+        thread.spawn_scoped(scope, read).map_err(failed)?;
+        steps.iter().try_for_each(|step| reading.step(step?, progress))
+    })?;
+    if reading.keys != manifest.keys {
+        let (folder, keys) = (folder.display(), reading.keys);
         return Err(Error::Corruption(format!("{folder}: it has {keys} keys, and its manifest {}", manifest.keys)));
     }
-    Ok(Checkpoint { version: manifest.version, keys, bytes })
+    Ok(Checkpoint { version: manifest.version, keys: manifest.keys, bytes: reading.bytes })
 }
 
-/// Reads a stream, block by block.
-struct Reader<'a> {
-    file: File,
-    values: SchemaRef,
-    decoder: BatchDecoder,
-    /// Blocks of rows that were not read yet, and the end of the stream.
-    rest: &'a [Block],
-    offset: u64,
-    length: u64,
+/// What comes of reading the files of a checkpoint, one after the other.
+enum Step {
+    Opened(Arc<BlockFile>),
+    Block(Arc<BlockFile>, u32, Arc<Rows>),
+    Ended,
 }
 
-impl<'a> Reader<'a> {
-    fn open(path: PathBuf, blocks: &'a [Block]) -> Result<Reader<'a>, Error> {
-        let file = File::open_read(&path)?;
-        let length = file.len()?;
-        let counted = blocks.iter().try_fold(0_u64, |sum, block| sum.checked_add(block.length));
-        let [first, rest @ ..] = blocks else {
-            return Err(damaged(&path, 0, "it has no blocks"));
-        };
-        if counted != Some(length) {
-            return Err(damaged(&path, length, "the file does not end where it should"));
+/// Passes the steps on until `pass` has had enough.
+fn read_blocks(
+    folder: &Path,
+    files: &[Vec<Block>],
+    cache: &Arc<BlockCache>,
+    pass: impl Fn(Result<Step, Error>) -> bool,
+) {
+    let read = || {
+        for (number, blocks) in files.iter().enumerate() {
+            let file = Arc::new(BlockFile::open(stream_path(folder, number), blocks, cache)?);
+            let mut wanted = pass(Ok(Step::Opened(Arc::clone(&file))));
+            for block in 1.. {
+                let Some(rows) = file.rows(block)? else {
+                    break;
+                };
+                wanted = wanted && pass(Ok(Step::Block(Arc::clone(&file), block, Arc::new(rows))));
+                if !wanted {
+                    return Ok(());
+                }
+            }
+            if !pass(Ok(Step::Ended)) {
+                return Ok(());
+            }
         }
-        let definition = read_block(&file, 0, *first)?;
-        let rows = ipc::decode_schema(&definition).map_err(|cause| damaged(&path, 0, &cause.to_string()))?;
-        let values = value_schema(&rows).ok_or_else(|| damaged(&path, 0, "its columns are not those of values"))?;
-        Ok(Reader { file, values, decoder: BatchDecoder::new(rows), rest, offset: first.length, length })
-    }
-
-    /// The next block of rows; `None` behind the last one.
-    fn next_rows(&mut self) -> Result<Option<Rows>, Error> {
-        let [block, rest @ ..] = self.rest else {
-            return Err(damaged(self.file.path(), self.offset, "the end of the stream is missing"));
-        };
-        let offset = self.offset;
-        let bytes = read_block(&self.file, offset, *block)?;
-        self.offset += block.length;
-        self.rest = rest;
-        if rest.is_empty() {
-            return match bytes.as_slice() == ipc::END_OF_STREAM {
-                true => Ok(None),
-                false => Err(damaged(self.file.path(), offset, "the end of the stream is missing")),
-            };
-        }
-        let decoded = self.decoder.decode(&bytes);
-        let decoded = decoded.map_err(|cause| damaged(self.file.path(), offset, &cause.to_string()))?;
-        let rows = Rows::of(&decoded, self.values.clone(), block.length);
-        rows.map(Some).ok_or_else(|| damaged(self.file.path(), offset, "its columns are not those of values"))
+        Ok(())
+    };
+    if let Err(error) = read() {
+        _ = pass(Err(error));
     }
 }
 
-fn read_block(file: &File, offset: u64, block: Block) -> Result<Buffer, Error> {
-    // The manifest's blocks fill the file, so there is as much.
-    let mut bytes = MutableBuffer::from_len_zeroed(block.length as usize);
-    file.read_exact_at(&mut bytes, offset)?;
-    if crc32fast::hash(&bytes) != block.checksum {
-        return Err(damaged(file.path(), offset, "the checksum does not fit"));
-    }
-    Ok(bytes.into())
-}
-
-fn damaged(path: &Path, offset: u64, what: &str) -> Error {
-    Error::Corruption(format!("{} at offset {offset}: {what}", path.display()))
-}
-
-/// The rows of a block.
-struct Rows {
-    keys: BinaryArray,
-    versions: UInt64Array,
-    lists: LargeListArray,
-    items: StructArray,
-    schema: SchemaRef,
+/// Makes values of the steps.
+struct Reading<'a> {
+    /// Whether the values stay where they are.
+    cold: bool,
+    visit: &'a mut dyn FnMut(StoredValue) -> Result<(), Error>,
+    /// The value of the file that may go on.
+    last: Option<StoredValue>,
+    keys: u64,
     bytes: u64,
 }
 
-impl Rows {
-    fn of(batch: &RecordBatch, schema: SchemaRef, bytes: u64) -> Option<Rows> {
-        let lists = batch.column(2).as_any().downcast_ref::<LargeListArray>()?.clone();
-        Some(Rows {
-            keys: batch.column(0).as_any().downcast_ref::<BinaryArray>()?.clone(),
-            versions: batch.column(1).as_any().downcast_ref::<UInt64Array>()?.clone(),
-            items: lists.values().as_any().downcast_ref::<StructArray>()?.clone(),
-            lists,
-            schema,
-            bytes,
-        })
+impl Reading<'_> {
+    fn step(&mut self, step: Step, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
+        match step {
+            Step::Opened(file) => {
+                self.bytes += file.length();
+                progress(file.head());
+                Ok(())
+            }
+            Step::Block(file, number, rows) => {
+                progress(rows.bytes());
+                if self.cold {
+                    file.remember(number, &rows);
+                }
+                (0..rows.len()).try_for_each(|row| self.row(&file, number, &rows, row))
+            }
+            Step::Ended => {
+                progress(ipc::END_OF_STREAM.len() as u64);
+                self.pass_last(None)
+            }
+        }
     }
 
-    fn len(&self) -> usize {
-        self.keys.len()
+    fn row(&mut self, file: &Arc<BlockFile>, block: u32, rows: &Rows, row: usize) -> Result<(), Error> {
+        let key = rows.key(row);
+        if self.last.as_ref().is_none_or(|last| last.key != key) {
+            let position = Position { block, row: row as u32, chunks: 0 };
+            let place = || Place { file: Arc::clone(file) as Arc<dyn ValueFile>, position };
+            let cold = self.cold.then(|| Cold { place: place(), bytes: 0 });
+            let next = StoredValue { key: key.to_vec(), version: rows.version(row), chunks: Vec::new(), cold };
+            self.pass_last(Some(next))?;
+        }
+        match &mut self.last {
+            Some(StoredValue { cold: Some(cold), .. }) => {
+                cold.place.position.chunks += 1;
+                cold.bytes += rows.bytes_of(row);
+            }
+            Some(last) => last.chunks.push(rows.chunk(row, row + 1)),
+            None => {}
+        }
+        Ok(())
     }
 
-    fn get(&self, row: usize) -> Result<(&[u8], u64, RecordBatch), Error> {
-        let (from, to) = (self.lists.value_offsets()[row] as usize, self.lists.value_offsets()[row + 1] as usize);
-        let alone = self.len() == 1;
-        let columns = self.items.columns().iter().map(|column| match alone {
-            true => Ok(column.slice(from, to - from)),
-            false => copy(column, from, to),
-        });
-        let options = RecordBatchOptions::new().with_row_count(Some(to - from));
-        let chunk = columns
-            .collect::<Result<_, _>>()
-            .and_then(|columns| RecordBatch::try_new_with_options(self.schema.clone(), columns, &options))
-            .map_err(|cause| Error::Corruption(format!("a value of a checkpoint is damaged: {cause}")))?;
-        Ok((self.keys.value(row), self.versions.value(row), chunk))
+    fn pass_last(&mut self, next: Option<StoredValue>) -> Result<(), Error> {
+        match std::mem::replace(&mut self.last, next) {
+            Some(whole) => {
+                self.keys += 1;
+                (self.visit)(whole)
+            }
+            None => Ok(()),
+        }
     }
-}
-
-/// A part of an array in memory of its own: a slice would keep the whole block.
-fn copy(array: &ArrayRef, from: usize, to: usize) -> Result<ArrayRef, ArrowError> {
-    let data = array.to_data();
-    let mut copied = MutableArrayData::new(vec![&data], false, to - from);
-    copied.try_extend(0, from, to)?;
-    Ok(arrow_array::make_array(copied.freeze()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
+
+    use arrow_array::RecordBatchOptions;
 
     use super::*;
     use crate::samples;
@@ -548,12 +554,12 @@ mod tests {
     }
 
     fn value(key: impl Into<Vec<u8>>, version: u64, chunks: Vec<RecordBatch>) -> StoredValue {
-        StoredValue { key: key.into(), version, chunks }
+        StoredValue { key: key.into(), version, chunks, cold: None }
     }
 
     fn read_all(folder: &Path) -> Result<(Checkpoint, BTreeMap<Vec<u8>, StoredValue>), Error> {
         let (mut found, mut progress) = (BTreeMap::new(), 0);
-        let checkpoint = read(folder, &mut |bytes| progress += bytes, &mut |stored| {
+        let checkpoint = read(folder, None, &mut |bytes| progress += bytes, &mut |stored| {
             assert!(found.insert(stored.key.clone(), stored).is_none(), "each key once");
             Ok(())
         })?;
@@ -563,7 +569,7 @@ mod tests {
 
     fn assert_survives(values: Vec<StoredValue>, name: &str) -> (Folder, PathBuf) {
         let folder = Folder::new(name);
-        let written = write(&folder.0, &mut Values(42, values.clone())).unwrap();
+        let written = write(&folder.0, &mut Values(42, values.clone())).unwrap().checkpoint;
         let path = format::checkpoint_path(&folder.0, 42);
         let (checkpoint, found) = read_all(&path).unwrap();
         assert_eq!((checkpoint, checkpoint.keys), (written, values.len() as u64));
@@ -652,7 +658,7 @@ mod tests {
             }
         }
         let folder = Folder::new("failed");
-        assert_eq!(write(&folder.0, &mut Failing), Err(Error::Storage("enough".to_owned())));
+        assert_eq!(write(&folder.0, &mut Failing).err(), Some(Error::Storage("enough".to_owned())));
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
         let left = format::temporary(&format::checkpoint_path(&folder.0, 3));
         fs::create_dir(&left).unwrap();

@@ -7,6 +7,7 @@
 
 use arrow_schema::SchemaRef;
 
+use super::body::Reader;
 use super::frame::{self, Summed};
 use super::ipc;
 use crate::stm::Error;
@@ -99,28 +100,26 @@ pub(super) struct StoredMutation<'a> {
     pub(super) chunks: Vec<&'a [u8]>,
 }
 
-/// What is not yet read of a body. Nothing is taken that is not there.
-struct Reader<'a>(&'a [u8]);
+/// The numbers of the schemas that the body of a commit names.
+pub(super) fn schemas(body: &[u8]) -> Option<Vec<u32>> {
+    let mut reader = Reader(body);
+    reader.u64()?;
+    read_schemas(&mut reader)
+}
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
+/// The mutations in the body of a commit, as [`Prepared`] has them.
+pub(super) fn tail(body: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader(body);
+    reader.u64()?;
+    read_schemas(&mut reader)?;
+    Some(reader.0)
+}
 
-    /// Takes `len` bytes and what fills them up.
-    fn padded(&mut self, len: usize) -> Option<&'a [u8]> {
-        self.take(len.checked_next_multiple_of(8)?)?.get(..len)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(*self.take(4)?.first_chunk()?))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(*self.take(8)?.first_chunk()?))
-    }
+fn read_schemas(reader: &mut Reader<'_>) -> Option<Vec<u32>> {
+    let count = reader.u32()? as usize;
+    // The count of schemas is 4 bytes beyond a multiple of 8.
+    let mut numbers = Reader(reader.take(count.checked_mul(4)?.checked_add(4)?.checked_next_multiple_of(8)? - 4)?);
+    (0..count).map(|_| numbers.u32()).collect()
 }
 
 /// The version of the commit in a body.
@@ -135,10 +134,7 @@ pub(super) fn read<'a>(
 ) -> Option<Result<(), Error>> {
     let mut reader = Reader(body);
     reader.u64()?;
-    let count = reader.u32()? as usize;
-    // The count of schemas is 4 bytes beyond a multiple of 8.
-    let mut numbers = Reader(reader.take(count.checked_mul(4)?.checked_add(4)?.checked_next_multiple_of(8)? - 4)?);
-    let schemas = (0..count).map(|_| numbers.u32()).collect::<Option<Vec<u32>>>()?;
+    let schemas = read_schemas(&mut reader)?;
     for _ in 0..reader.u64()? {
         let (kind, key_len) = (reader.u32()?, reader.u32()?);
         let (schema, chunk_count) = (reader.u32()?, reader.u32()?);

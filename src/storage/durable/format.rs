@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use super::file::{self, File};
 use crate::stm::Error;
 
-/// The version that is written, and the newest that is understood.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The version that is written, and the newest that is understood. Since 2 the log has notes on prepared transactions.
+pub(super) const FORMAT_VERSION: u32 = 2;
+/// The oldest version that is understood. What is opened becomes one of the newest.
+pub(super) const OLDEST_VERSION: u32 = 1;
 
 const FORMAT: &str = "FORMAT";
 const LOCK: &str = "LOCK";
@@ -94,8 +96,13 @@ pub(super) fn open(folder: &Path) -> Result<File, Error> {
     Ok(lock)
 }
 
-/// Makes a directory that is a database, as soon as it has a checkpoint or as it is.
-pub(super) fn write_format(folder: &Path) -> Result<(), Error> {
+/// Makes a locked directory one of the newest version, before anything is written in it that older ones do not know.
+pub(super) fn upgrade(folder: &Path) -> Result<(), Error> {
+    // Again: it was not locked when it was opened.
+    if check_format(&folder.join(FORMAT))? < FORMAT_VERSION { write_format(folder) } else { Ok(()) }
+}
+
+fn write_format(folder: &Path) -> Result<(), Error> {
     let path = folder.join(FORMAT);
     let unfinished = File::create(&temporary(&path))?;
     unfinished.write_all_at(format!("{PREFIX}{FORMAT_VERSION}\n").as_bytes(), 0)?;
@@ -104,7 +111,7 @@ pub(super) fn write_format(folder: &Path) -> Result<(), Error> {
     file::sync_directory(folder)
 }
 
-fn check_format(path: &Path) -> Result<(), Error> {
+fn check_format(path: &Path) -> Result<u32, Error> {
     let file = File::open_read(path)?;
     // A line of ours is shorter.
     let mut text = vec![0; file.len()?.min(64) as usize];
@@ -113,7 +120,7 @@ fn check_format(path: &Path) -> Result<(), Error> {
     let version = line.and_then(|line| line.strip_prefix(PREFIX)).and_then(|digits| digits.parse::<u32>().ok());
     let path = path.display();
     match version {
-        Some(FORMAT_VERSION) => Ok(()),
+        Some(version @ OLDEST_VERSION..=FORMAT_VERSION) => Ok(version),
         Some(version) if version > FORMAT_VERSION => Err(Error::Storage(format!(
             "opening {path}: its format is {version}, and this khonsu reads up to {FORMAT_VERSION}"
         ))),

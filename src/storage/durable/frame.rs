@@ -24,18 +24,48 @@ pub(super) enum Kind {
     Schema,
     /// A commit.
     Commit,
+    /// A commit that decides a prepared transaction.
+    DecidingCommit,
+    /// A transaction that is prepared.
+    Prepared,
+    /// The decision on a prepared transaction, where it writes nothing.
+    Decided,
+    /// The outcome of a prepared transaction need not be remembered any more.
+    Forgotten,
+    /// Older notes on prepared transactions that count still were repeated before this frame and in it.
+    Repeated,
     /// The database was closed here.
     End,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Start, Kind::Schema, Kind::Commit, Kind::End];
+    const ALL: [Kind; 9] = [
+        Kind::Start,
+        Kind::Schema,
+        Kind::Commit,
+        Kind::DecidingCommit,
+        Kind::Prepared,
+        Kind::Decided,
+        Kind::Forgotten,
+        Kind::Repeated,
+        Kind::End,
+    ];
+
+    /// Whether it says anything of prepared transactions.
+    pub(super) fn is_note(self) -> bool {
+        !matches!(self, Kind::Start | Kind::Schema | Kind::Commit | Kind::End)
+    }
 
     fn bytes(self) -> [u8; 4] {
         *match self {
             Kind::Start => b"\xa5St\x01",
             Kind::Schema => b"\xa5Sc\x01",
             Kind::Commit => b"\xa5Co\x01",
+            Kind::DecidingCommit => b"\xa5Dc\x01",
+            Kind::Prepared => b"\xa5Pr\x01",
+            Kind::Decided => b"\xa5De\x01",
+            Kind::Forgotten => b"\xa5Fo\x01",
+            Kind::Repeated => b"\xa5Re\x01",
             Kind::End => b"\xa5En\x01",
         }
     }

@@ -13,9 +13,12 @@ use super::Progress;
 use super::checkpoint;
 use super::commit::{self, Action};
 use super::ipc::{self, BatchDecoder};
+use super::ledger::Place;
+use super::note::{self, PreparedHead};
 use super::replay::Replay;
+use super::value_file::BlockCache;
 use crate::stm::Error;
-use crate::storage::StoredValue;
+use crate::storage::{Change, Cold, Mutation, StoredPrepared, StoredValue};
 
 /// Keys are decoded in groups of so many.
 const GROUP: usize = 256;
@@ -75,18 +78,20 @@ impl Overlay {
         Overlay { checkpoint, keys: HashMap::default(), schemas: HashMap::new(), decoders: HashMap::new(), progress }
     }
 
-    /// Passes on the keys of the checkpoint that is in `folder`, as they are with the log on top. Gives its bytes.
+    /// Passes on the keys of the checkpoint that is in `folder`, as they are with the log on top; with a cache, what
+    /// they have from there is cold. Gives its bytes.
     pub(super) fn visit_checkpoint(
         &mut self,
         folder: &Path,
+        cache: Option<&Arc<BlockCache>>,
         visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>,
     ) -> Result<u64, Error> {
         let (keys, progress) = (&mut self.keys, &mut self.progress);
-        let read = checkpoint::read(folder, &mut |bytes| progress.add(bytes), &mut |stored| {
+        let read = checkpoint::read(folder, cache, &mut |bytes| progress.add(bytes), &mut |stored| {
             let covered = match keys.remove(&stored.key) {
                 None => Some(joined(stored)),
-                Some(entry) if entry.appends => value(stored.key, entry, stored.chunks)?,
-                Some(entry) => value(stored.key, entry, Vec::new())?,
+                Some(entry) if entry.appends => value(stored.key, entry, stored.chunks, stored.cold)?,
+                Some(entry) => value(stored.key, entry, Vec::new(), None)?,
             };
             covered.map_or(Ok(()), &mut *visit)
         })?;
@@ -114,7 +119,8 @@ impl Overlay {
                         if group.is_empty() {
                             return;
                         }
-                        let values = group.into_iter().filter_map(|(key, entry)| value(key, entry, vec![]).transpose());
+                        let values =
+                            group.into_iter().filter_map(|(key, entry)| value(key, entry, vec![], None).transpose());
                         let values = values.collect::<Result<Vec<_>, Error>>();
                         if decoded.send(values).is_err() {
                             return;
@@ -134,12 +140,44 @@ impl Overlay {
     }
 }
 
-fn value(key: Vec<u8>, entry: Entry, mut chunks: Vec<RecordBatch>) -> Result<Option<StoredValue>, Error> {
+/// The prepared transaction that stands in a place of a log that was just replayed.
+pub(super) fn prepared(folder: &Path, place: &Place) -> Result<StoredPrepared, Error> {
+    place.read(folder, |body| {
+        let PreparedHead { id, time_micros, held, commit, .. } = note::read_prepared(body)?;
+        let numbers = commit::schemas(commit)?;
+        let mut mutations = Vec::new();
+        let read = commit::read(commit, |stored| {
+            // Commits name schemas by their numbers in the segment, and this one by those in its list.
+            let position = numbers.iter().position(|number| Some(*number) == stored.schema);
+            let schema = position.and_then(|position| place.schemas.get(position));
+            let decode = |messages: &&[u8]| match schema {
+                Some(schema) => BatchDecoder::new(schema.clone()).decode(&Buffer::from_slice_ref(*messages)),
+                None => Err(Error::Corruption("a schema was not defined".to_owned())),
+            };
+            let chunks = stored.chunks.iter().map(decode).collect::<Result<Vec<_>, Error>>()?;
+            let change = match stored.action {
+                Action::Put => Change::Put(chunks),
+                Action::Append => Change::Append(chunks),
+                Action::Delete => Change::Delete,
+            };
+            mutations.push(Mutation { key: stored.key.to_vec(), change });
+            Ok(())
+        })?;
+        Some(read.map(|()| StoredPrepared { id, time_micros, mutations, held }))
+    })
+}
+
+fn value(
+    key: Vec<u8>,
+    entry: Entry,
+    mut chunks: Vec<RecordBatch>,
+    cold: Option<Cold>,
+) -> Result<Option<StoredValue>, Error> {
     for Encoded { decoder, messages } in entry.chunks {
         chunks.push(decoder.decode(&messages)?);
     }
-    let some = !chunks.is_empty();
-    Ok(some.then(|| joined(StoredValue { key, version: entry.version, chunks })))
+    let some = !chunks.is_empty() || cold.is_some();
+    Ok(some.then(|| joined(StoredValue { key, version: entry.version, chunks, cold })))
 }
 
 /// Makes one chunk of several, where their types allow it.

@@ -1,28 +1,35 @@
 //! The storage that comes with khonsu: a log of commits and checkpoints of all keys, in one directory.
 
+mod body;
 mod checkpoint;
 mod commit;
+mod entry;
 mod file;
 mod format;
 mod frame;
 mod ipc;
+mod ledger;
 mod load;
 mod log;
+mod note;
 mod replay;
 mod segment;
+mod value_file;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use commit::Prepared;
 
+use self::entry::Entry;
 use self::file::File;
 use self::format::Contents;
 use self::load::{Meter, Overlay};
 use self::log::Log;
-use super::{ApplyError, Commit, Mutation, Snapshot, Storage, StoredValue};
-use crate::stm::{Durability, Error};
+use self::value_file::BlockCache;
+use super::{ApplyError, Commit, Mutation, Snapshot, Storage, StoredTransactions, StoredValue};
+use crate::stm::{Durability, Error, Note};
 
 /// Writes a snapshot into a new directory that opens as a database. Gives its version.
 pub(super) fn write_database(folder: &Path, snapshot: &mut dyn Snapshot) -> Result<u64, Error> {
@@ -38,7 +45,7 @@ pub(super) fn write_database(folder: &Path, snapshot: &mut dyn Snapshot) -> Resu
 
 /// Writes a snapshot into a new directory as Arrow IPC streams. Gives its version.
 pub(super) fn write_export(folder: &Path, snapshot: &mut dyn Snapshot) -> Result<u64, Error> {
-    write_new(folder, |unfinished| Ok(checkpoint::write_files(unfinished, snapshot)?.version))
+    write_new(folder, |unfinished| Ok(checkpoint::write_files(unfinished, snapshot)?.checkpoint.version))
 }
 
 /// Has a directory written under another name, which it keeps until it is complete and on the disk.
@@ -65,7 +72,7 @@ fn write_new(folder: &Path, write: impl FnOnce(&Path) -> Result<u64, Error>) -> 
 
 /// Passes on what [`write_export`] has written.
 pub(super) fn read_export(folder: &Path, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<(), Error> {
-    checkpoint::read(folder, &mut |_| {}, visit).map(drop)
+    checkpoint::read(folder, None, &mut |_| {}, visit).map(drop)
 }
 
 /// Told while a database is opened, now and then: bytes that were read, and bytes that are to be read in all.
@@ -77,13 +84,16 @@ pub struct DurableOptions {
     pub segment_bytes: u64,
     /// Bytes by which the log grows before a checkpoint is due; more where the last checkpoint is larger.
     pub checkpoint_bytes: u64,
+    /// Bytes of values in memory beyond which those that a checkpoint has are read back when they are asked for; 0: all
+    /// are in memory.
+    pub memory_budget: u64,
     /// Told of the progress of [`load`](Storage::load).
     pub progress: Option<Progress>,
 }
 
 impl Default for DurableOptions {
     fn default() -> Self {
-        DurableOptions { segment_bytes: 16 << 20, checkpoint_bytes: 64 << 20, progress: None }
+        DurableOptions { segment_bytes: 16 << 20, checkpoint_bytes: 64 << 20, memory_budget: 0, progress: None }
     }
 }
 
@@ -96,16 +106,24 @@ impl fmt::Debug for DurableOptions {
 /// A database in a directory, which nobody else has open as long as this is there.
 ///
 /// What was not on its way to the disk when it goes without [`close`](Storage::close) is lost.
-#[derive(Debug)]
 pub struct DurableStorage {
     folder: PathBuf,
     segment_bytes: u64,
     checkpoint_bytes: u64,
+    memory_budget: u64,
+    /// Blocks of checkpoints, for values that are read back.
+    cache: Arc<BlockCache>,
     state: Mutex<State>,
     /// Held for the time of a checkpoint.
     checkpointing: Mutex<()>,
     /// Its end opens the directory for others.
     directory_lock: Mutex<Option<File>>,
+}
+
+impl fmt::Debug for DurableStorage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DurableStorage").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 enum State {
@@ -139,6 +157,13 @@ impl State {
             State::Ended(why) => Err(Error::Storage((*why).into())),
         }
     }
+
+    fn checkpoint(&mut self) -> Result<&mut (u64, u64), Error> {
+        match self {
+            State::Loaded { checkpoint, .. } => Ok(checkpoint),
+            State::Opened(_) | State::Ended(_) => Err(Error::Storage("the storage is not open".into())),
+        }
+    }
 }
 
 impl DurableStorage {
@@ -156,6 +181,8 @@ impl DurableStorage {
             folder: folder.to_path_buf(),
             segment_bytes: options.segment_bytes,
             checkpoint_bytes: options.checkpoint_bytes,
+            memory_budget: options.memory_budget,
+            cache: Arc::default(),
             state,
             checkpointing: Mutex::new(()),
             directory_lock: Mutex::new(Some(lock)),
@@ -173,6 +200,21 @@ impl DurableStorage {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nobody panics with the lock but callbacks of `load`, which leaves an ended state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what the checkpoint of a version has made superfluous.
+    fn remove_covered(&self, version: u64) -> Result<(), Error> {
+        let covered = self.lock().log()?.covered(version);
+        if let Some(covered) = covered {
+            // The lock is let go between them: commits go on.
+            while self.lock().log()?.repeat_one(covered)? {}
+            let removed = self.lock().log()?.take_covered(covered)?;
+            log::remove(&self.folder, &removed)?;
+        }
+        if let State::Loaded { log, log_bytes_then, .. } = &mut *self.lock() {
+            *log_bytes_then = log.bytes();
+        }
+        self.remove_checkpoints_before(version)
     }
 
     fn remove_checkpoints_before(&self, version: u64) -> Result<(), Error> {
@@ -206,6 +248,10 @@ impl DurableStorage {
 impl Storage for DurableStorage {
     type Prepared = Prepared;
 
+    fn memory_budget(&self) -> u64 {
+        self.memory_budget
+    }
+
     fn load(&self, visit: &mut dyn FnMut(StoredValue) -> Result<(), Error>) -> Result<u64, Error> {
         let mut state = self.lock();
         let progress = match std::mem::replace(&mut *state, State::Ended("the storage could not be loaded")) {
@@ -221,10 +267,14 @@ impl Storage for DurableStorage {
         let log = replay::replay(&self.folder, self.segment_bytes, newest, &contents.segments, &mut overlay)?;
         let mut checkpoint_bytes = 0;
         if newest > 0 {
-            checkpoint_bytes = overlay.visit_checkpoint(&format::checkpoint_path(&self.folder, newest), visit)?;
+            let cache = (self.memory_budget > 0).then_some(&self.cache);
+            let folder = format::checkpoint_path(&self.folder, newest);
+            checkpoint_bytes = overlay.visit_checkpoint(&folder, cache, visit)?;
+            self.cache.clear();
         }
         overlay.visit_rest(visit)?;
         let version = log.version();
+        format::upgrade(&self.folder)?;
         let end = log.finish(&self.folder, self.segment_bytes)?;
         let log = Box::new(Log::new(self.folder.clone(), self.segment_bytes, end)?);
         *state = State::Loaded { log, checkpoint: (newest, checkpoint_bytes), log_bytes_then: 0 };
@@ -240,7 +290,27 @@ impl Storage for DurableStorage {
     fn apply(&self, commits: &[Commit<'_, Prepared>], durability: Durability) -> Result<(), ApplyError> {
         let mut state = self.lock();
         let log = state.log().map_err(|cause| ApplyError { applied: 0, cause })?;
-        log.append(commits, durability)
+        log.append(&commits.iter().map(Entry::commit).collect::<Vec<_>>(), durability)
+    }
+
+    fn keeps_prepared(&self) -> bool {
+        true
+    }
+
+    fn load_prepared(&self) -> Result<StoredTransactions, Error> {
+        let mut state = self.lock();
+        let ledger = state.log()?.ledger();
+        let prepared = ledger.in_doubt().into_iter().map(|place| load::prepared(&self.folder, place));
+        let mut prepared = prepared.collect::<Result<Vec<_>, Error>>()?;
+        // Those that were repeated stand behind later ones.
+        prepared.sort_by_key(|prepared| prepared.time_micros);
+        Ok(StoredTransactions { prepared, outcomes: ledger.outcomes() })
+    }
+
+    fn note(&self, notes: &[Note<'_, Prepared>], durability: Durability) -> Result<(), ApplyError> {
+        let mut state = self.lock();
+        let log = state.log().map_err(|cause| ApplyError { applied: 0, cause })?;
+        log.append(&notes.iter().map(Entry::note).collect::<Vec<_>>(), durability)
     }
 
     fn sync(&self) -> Result<(), Error> {
@@ -249,25 +319,16 @@ impl Storage for DurableStorage {
 
     fn checkpoint(&self, snapshot: &mut dyn Snapshot) -> Result<(), Error> {
         let _alone = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = snapshot.version();
-        match &*self.lock() {
-            State::Loaded { checkpoint, .. } if checkpoint.0 >= version => return Ok(()),
-            State::Loaded { log, .. } => log.check()?,
-            State::Opened(_) | State::Ended(_) => return Err(Error::Storage("the storage is not open".into())),
+        let (version, newest) = (snapshot.version(), self.lock().checkpoint()?.0);
+        if version > newest {
+            self.lock().log()?.prepare_checkpoint()?;
+            // Without the lock: commits go on.
+            let written = checkpoint::write(&self.folder, snapshot)?;
+            *self.lock().checkpoint()? = (version, written.checkpoint.bytes);
+            // What is in the old checkpoint can be read until nobody has it open any more.
+            snapshot.placed(&mut written.places(&self.folder, &self.cache));
         }
-        // Without the lock: commits go on.
-        let written = checkpoint::write(&self.folder, snapshot)?;
-        let covered = match &mut *self.lock() {
-            State::Loaded { log, checkpoint, log_bytes_then } => {
-                *checkpoint = (version, written.bytes);
-                let covered = log.take_covered(version);
-                *log_bytes_then = log.bytes();
-                covered
-            }
-            State::Opened(_) | State::Ended(_) => Vec::new(),
-        };
-        log::remove(&self.folder, &covered)?;
-        self.remove_checkpoints_before(version)
+        self.remove_covered(version.max(newest))
     }
 
     fn is_checkpoint_due(&self) -> bool {

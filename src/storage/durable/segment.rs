@@ -24,6 +24,8 @@ pub(super) struct Segment {
     pub(super) file: File,
     pub(super) number: u64,
     pub(super) salt: u64,
+    /// Of its format: which frames it may have.
+    pub(super) version: u32,
 }
 
 impl Segment {
@@ -33,7 +35,8 @@ impl Segment {
         let unfinished = format::temporary(&path);
         let salt = RandomState::new().hash_one(number);
         let file = File::create(&unfinished)?;
-        let made = file.write_all_at(&encode_header(number, salt), 0).and_then(|()| {
+        let version = format::FORMAT_VERSION;
+        let made = file.write_all_at(&encode_header(version, number, salt), 0).and_then(|()| {
             write_zeros(&file, HEADER as u64, bytes)?;
             file.sync()?;
             file::rename(&unfinished, &path)
@@ -44,7 +47,7 @@ impl Segment {
             return Err(cause);
         }
         file::sync_directory(folder)?;
-        Ok(Segment { file: File::open(&path)?, number, salt })
+        Ok(Segment { file: File::open(&path)?, number, salt, version })
     }
 
     /// Opens a segment and reads all of it into `data`.
@@ -55,7 +58,7 @@ impl Segment {
         data.resize(usize::try_from(file.len()?).map_err(too_long)?, 0);
         file.read_exact_at(data, 0)?;
         match data.first_chunk().and_then(decode_header) {
-            Some((found, salt)) if found == number => Ok(Segment { file, number, salt }),
+            Some((version, found, salt)) if found == number => Ok(Segment { file, number, salt, version }),
             _ => Err(corruption(&path, 0, "no header of this segment")),
         }
     }
@@ -72,7 +75,7 @@ impl Segment {
     }
 }
 
-fn corruption(path: &Path, offset: usize, what: &str) -> Error {
+pub(super) fn corruption(path: &Path, offset: usize, what: &str) -> Error {
     Error::Corruption(format!("{} at offset {offset}: {what}", path.display()))
 }
 
@@ -87,10 +90,10 @@ fn write_zeros(file: &File, from: u64, to: u64) -> Result<(), Error> {
     Ok(())
 }
 
-fn encode_header(number: u64, salt: u64) -> [u8; HEADER] {
+fn encode_header(version: u32, number: u64, salt: u64) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&format::FORMAT_VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&version.to_le_bytes());
     header[16..24].copy_from_slice(&number.to_le_bytes());
     header[24..32].copy_from_slice(&salt.to_le_bytes());
     let checksum = crc32fast::hash(&header[..HEADER - 4]);
@@ -98,11 +101,13 @@ fn encode_header(number: u64, salt: u64) -> [u8; HEADER] {
     header
 }
 
-/// Number and salt.
-fn decode_header(header: &[u8; HEADER]) -> Option<(u64, u64)> {
+/// Version of the format, number and salt.
+fn decode_header(header: &[u8; HEADER]) -> Option<(u32, u64, u64)> {
+    let version = u32::from_le_bytes(*header[8..].first_chunk()?);
     let number = u64::from_le_bytes(*header[16..].first_chunk()?);
     let salt = u64::from_le_bytes(*header[24..].first_chunk()?);
-    (encode_header(number, salt) == *header).then_some((number, salt))
+    let known = (format::OLDEST_VERSION..=format::FORMAT_VERSION).contains(&version);
+    (known && encode_header(version, number, salt) == *header).then_some((version, number, salt))
 }
 
 #[cfg(test)]
@@ -111,8 +116,10 @@ mod tests {
 
     #[test]
     fn a_header_is_read_as_it_was_written_and_no_flipped_bit_goes_unseen() {
-        let header = encode_header(7, 0x0102_0304_0506_0708);
-        assert_eq!(decode_header(&header), Some((7, 0x0102_0304_0506_0708)));
+        let header = encode_header(2, 7, 0x0102_0304_0506_0708);
+        assert_eq!(decode_header(&header), Some((2, 7, 0x0102_0304_0506_0708)));
+        assert_eq!(decode_header(&encode_header(1, 7, 8)), Some((1, 7, 8)));
+        assert_eq!(decode_header(&encode_header(3, 7, 8)), None);
         for bit in 0..HEADER * 8 {
             let mut flipped = header;
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -7,6 +7,7 @@
 //! before the threads have ended.
 
 mod handover;
+mod holds;
 mod marks;
 mod phases;
 mod seals;
@@ -21,6 +22,7 @@ use loom::thread;
 
 use crate::stm::database::{Database, DatabasePool};
 use crate::stm::dependency_tracker::{DependencyTracker, Footprint, PointRead};
+use crate::stm::evictable::VersionValue;
 use crate::stm::key::KeyBytes;
 use crate::stm::memory::{Pool, Record, Version};
 use crate::stm::options::Options;
@@ -69,8 +71,8 @@ impl Chunk for Number {
     }
 }
 
-fn value(number: u64) -> Option<Value<Number>> {
-    Some(Value::new(Number::new(number)))
+fn value(number: u64) -> Option<VersionValue<Number>> {
+    Some(VersionValue::new(Value::new(Number::new(number)), None))
 }
 
 /// Explores a model, with so many preemptions at most.
@@ -128,7 +130,7 @@ impl Shared {
     fn read(&self, key: &[u8], snapshot: u64, guard: &Guard) -> Option<u64> {
         let record = self.buffer.find(self.buffer.hash(key), key, guard)?;
         let version = self.tracker(guard).newest_at(record, snapshot);
-        version.and_then(Version::value).map(|value| value.newest().get())
+        version.and_then(Version::value).map(|value| value.sample().get())
     }
 
     /// What a transaction depends on that found a key absent.
