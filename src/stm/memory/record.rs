@@ -73,9 +73,12 @@ impl<C> RecordRef<C> {
 impl<C> RecordRef<C> {
     /// The record for as long as a guard, unless it is sealed.
     pub fn live<'g>(&self, _guard: &'g Guard) -> Option<&'g Record<C>> {
+        if self.is_sealed() {
+            return None;
+        }
         // SAFETY: invariant 2: unsealed it is in the hash index still, which gives its count back later than the guard
         // ends.
-        (!self.is_sealed()).then(|| unsafe { self.0.as_ref() })
+        Some(unsafe { self.0.as_ref() })
     }
 }
 
