@@ -149,6 +149,121 @@ void schemas() {
   CHECK_FAILS(invalid_argument, transaction.put("broken", khonsu::ArrowArray(), khonsu::ArrowSchema()));
 }
 
+// A bound key names what its bytes name, through deletion and return; transactions of another database refuse it.
+void bound_keys() {
+  khonsu::Database database = open();
+  const khonsu::Schema schema =
+      std::move(khonsu::Schema::from_arrow(std::move(batch_of({}).schema))).value();
+  CHECK_FAILS(invalid_argument, database.bind(""));
+  auto made = database.bind("key");
+  if (!CHECK_OK(made)) return;
+  const khonsu::Key key = std::move(made).value();
+  for (int round = 0; round < 3; ++round) {
+    khonsu::Transaction transaction = begin(database);
+    auto absent = transaction.get(key);
+    CHECK(CHECK_OK(absent) && !absent.value().has_value());
+    CHECK_OK(transaction.put(key, std::move(batch_of({round}).array), schema));
+    CHECK_OK(transaction.append(key, std::move(batch_of({10}).array), schema));
+    CHECK(read(transaction, "key") == (Values{round, 10}));
+    CHECK_OK(transaction.commit());
+    transaction = begin(database);
+    auto exists = transaction.exists(key);
+    CHECK(CHECK_OK(exists) && exists.value());
+    auto found = transaction.get(key, schema);
+    CHECK(CHECK_OK(found) && found.value().has_value() && values_of(*found.value()) == (Values{round, 10}));
+    auto whole = transaction.get(key);
+    CHECK(CHECK_OK(whole) && whole.value().has_value() && std::string(whole.value()->schema->format) == "+s");
+    CHECK_OK(transaction.remove(key));
+    CHECK_OK(transaction.commit());
+    CHECK_OK(database.stats());  // reclaims the key, which comes back in the next round
+  }
+  // Read and written by a bound key, it is a read-modify-write.
+  put(database, "key", {1});
+  khonsu::Transaction loser = begin(database);
+  CHECK_OK(loser.get(key));
+  CHECK_OK(loser.put(key, std::move(batch_of({2}).array), schema));
+  put(database, "key", {3});
+  CHECK_FAILS(conflict, loser.commit());
+
+  CHECK_FAILS(invalid_argument, begin(database).get(key, khonsu::Schema()));
+  CHECK_FAILS(invalid_argument, begin(database).get(khonsu::Key()));
+  khonsu::Database other = open();
+  khonsu::Transaction stranger = begin(other);
+  CHECK_FAILS(invalid_argument, stranger.get(key));
+  CHECK_FAILS(invalid_argument, stranger.put(key, std::move(batch_of({2}).array), schema));
+  CHECK_FAILS(invalid_argument, stranger.remove(key));
+}
+
+void many_at_once() {
+  khonsu::Database database = open();
+  const khonsu::Schema schema =
+      std::move(khonsu::Schema::from_arrow(std::move(batch_of({}).schema))).value();
+  std::vector<std::string> names;
+  khonsu::Transaction writer = begin(database);
+  for (int number = 0; number < 50; ++number) {
+    names.push_back("key " + std::to_string(number));
+    if (number % 7 != 0) CHECK_OK(writer.put(names.back(), batch_of({number})));
+  }
+  CHECK_OK(writer.append(names[1], batch_of({-1})));  // of several chunks
+  CHECK_OK(writer.commit());
+  std::vector<khonsu::Bytes> keys(names.begin(), names.end());
+  keys.emplace_back(names[5]);  // twice
+  std::vector<khonsu::Key> bound;
+  std::vector<const khonsu::Key *> handles;
+  for (const khonsu::Bytes &key : keys) bound.push_back(std::move(database.bind(key)).value());
+  for (const khonsu::Key &key : bound) handles.push_back(&key);
+
+  khonsu::Transaction reader = begin(database);
+  CHECK_OK(reader.put(names[2], batch_of({200})));  // its own writes are seen
+  CHECK_OK(reader.remove(names[3]));
+  CHECK_OK(reader.append(names[4], batch_of({400})));
+  const auto expected = [](std::size_t number) -> Values {
+    const auto value = static_cast<std::int64_t>(number);
+    switch (number) {
+      case 1: return {1, -1};
+      case 2: return {200};
+      case 3: return {};
+      case 4: return {4, 400};
+      case 50: return {5};
+      default: return number % 7 == 0 ? Values{} : Values{value};
+    }
+  };
+  for (int way = 0; way < 2; ++way) {
+    auto found = way == 0 ? reader.get_many(keys, schema) : reader.get_many_bound(handles, schema);
+    if (!CHECK_OK(found) || !CHECK(found.value().size() == keys.size())) continue;
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      const khonsu::ArrowArray &array = found.value()[i];
+      CHECK((array ? values_of(array) : Values{}) == expected(i) && static_cast<bool>(array) == !expected(i).empty());
+    }
+  }
+  auto batches = reader.get_many(keys);
+  CHECK(CHECK_OK(batches) && batches.value().size() == keys.size() && !batches.value()[0].schema &&
+        std::string(batches.value()[1].schema->children[0]->name) == "value");
+  auto stream = reader.get_many_stream(keys);
+  Values rows;
+  if (CHECK_OK(stream)) {
+    for (;;) {
+      auto batch = stream.value().next();
+      if (!CHECK_OK(batch) || !batch.value().has_value()) break;
+      for (std::int64_t value : values_of(*batch.value(), 1)) rows.push_back(value);
+    }
+  }
+  Values all;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    for (std::int64_t value : expected(i)) all.push_back(value);
+  }
+  CHECK(rows == all);
+  auto none = reader.get_many(std::vector<khonsu::Bytes>());
+  CHECK(CHECK_OK(none) && none.value().empty());
+  keys.emplace_back("");
+  CHECK_FAILS(invalid_argument, reader.get_many(keys, schema));
+  CHECK_FAILS(invalid_argument, reader.get_many_stream(keys));
+  CHECK_FAILS(invalid_argument, reader.get_many({names[1], names[2]}, khonsu::Schema()));
+  auto two = reader.get_many({"key 5", "key 6"}, schema);
+  CHECK(CHECK_OK(two) && values_of(two.value()[1]) == Values{6});
+  CHECK_OK(reader.commit());
+}
+
 void streams() {
   khonsu::Database database = open();
   khonsu::Batch parts[] = {batch_of({1, 2}), batch_of({3})};
@@ -417,6 +532,8 @@ int main() {
   reads_and_writes();
   arrays_outlive();
   schemas();
+  bound_keys();
+  many_at_once();
   streams();
   scans();
   savepoints();

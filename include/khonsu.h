@@ -578,6 +578,18 @@ typedef struct khonsu_db khonsu_db;
 typedef struct khonsu_error khonsu_error;
 
 /**
+ * A key of a database that is looked up once, however often it is read and written: for keys that a program uses again
+ * and again, as it uses a variable. Made by khonsu_key_bind, freed by khonsu_key_free; used by the calls whose names end
+ * in _bound, in transactions of that database.
+ *
+ * It is a name and no more: the key need not exist, may be deleted and come back meanwhile, and may be used by its
+ * bytes beside. It keeps the memory of the database, but does not keep a stored one open.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+typedef struct khonsu_key khonsu_key;
+
+/**
  * What a storage of callbacks had stored on its way into the database: lent to its load callback, valid until that one
  * returns.
  *
@@ -2328,6 +2340,242 @@ khonsu_status khonsu_txn_commit_version(const struct khonsu_txn *txn,
 void khonsu_txn_free(struct khonsu_txn *txn);
 
 /**
+ * Reads the value of a bound key as one batch, as khonsu_txn_get does of a key by its bytes.
+ *
+ * @param[in]  txn        Not NULL.
+ * @param[in]  key        Not NULL; borrowed for the call. Bound in the database of the transaction.
+ * @param[in]  schema     May be NULL: any; borrowed for the call. The schema that the value must have, metadata
+ *                        included.
+ * @param[out] out_array  Not NULL. As for khonsu_txn_get.
+ * @param[out] out_schema May be NULL. The schema of the array, owned by the caller, who releases it.
+ * @param[out] error      May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: read.
+ * - KHONSU_STATUS_NOT_FOUND: there is no such key.
+ * - KHONSU_STATUS_SCHEMA_MISMATCH: the value has another schema; or the transaction has appended rows whose schema is
+ *   not that of the rows there.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn, key or out_array is NULL, or key was bound in another database; or chunks that
+ *   were put without full validation turn out malformed when they are joined.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
+ * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), the value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Unless it returns KHONSU_STATUS_OK, release is NULL in both outs; the transaction can go on. Threads: serialized.
+ * Since: 0.1
+ */
+khonsu_status khonsu_txn_get_bound(struct khonsu_txn *txn,
+                                   const struct khonsu_key *key,
+                                   const struct khonsu_schema *schema,
+                                   struct ArrowArray *out_array,
+                                   struct ArrowSchema *out_schema,
+                                   struct khonsu_error **error);
+
+/**
+ * Finds out whether a bound key has a value.
+ *
+ * @param[in]  txn        Not NULL.
+ * @param[in]  key        Not NULL; borrowed for the call. Bound in the database of the transaction.
+ * @param[out] out_exists Not NULL. Written only on KHONSU_STATUS_OK.
+ * @param[out] error      May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: written.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn, key or out_exists is NULL, or key was bound in another database.
+ * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has appended rows whose schema is not that of the rows there.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure the transaction can go on. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_txn_exists_bound(struct khonsu_txn *txn,
+                                      const struct khonsu_key *key,
+                                      bool *out_exists,
+                                      struct khonsu_error **error);
+
+/**
+ * Puts one batch of an imported schema under a bound key, as khonsu_txn_put_with_schema does under a key by its bytes.
+ *
+ * @param[in]  txn    Not NULL.
+ * @param[in]  key    Not NULL; borrowed for the call. Bound in the database of the transaction.
+ * @param[in]  array  A struct array with one child a column. Not NULL; consumed on every return, success or failure:
+ *                    its release is NULL then.
+ * @param[in]  schema Its schema. Not NULL; borrowed for the call.
+ * @param[out] error  May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: staged.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn, key, array or schema is NULL, key was bound in another database, array is
+ *   released or malformed, or does not match the schema.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, is read-only, or is in use.
+ * - KHONSU_STATUS_LIMIT_EXCEEDED: a limit on bytes would be passed.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure the transaction is unchanged and can go on. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_txn_put_bound(struct khonsu_txn *txn,
+                                   const struct khonsu_key *key,
+                                   struct ArrowArray *array,
+                                   const struct khonsu_schema *schema,
+                                   struct khonsu_error **error);
+
+/**
+ * Adds the rows of one batch of an imported schema under a bound key, as khonsu_txn_append_with_schema does under a key
+ * by its bytes.
+ *
+ * @param[in]  txn    Not NULL.
+ * @param[in]  key    Not NULL; borrowed for the call. Bound in the database of the transaction.
+ * @param[in]  array  A struct array with one child a column. Not NULL; consumed on every return, success or failure:
+ *                    its release is NULL then.
+ * @param[in]  schema Its schema. Not NULL; borrowed for the call.
+ * @param[out] error  May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: staged.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn, key, array or schema is NULL, key was bound in another database, array is
+ *   released or malformed, or does not match the schema.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, is read-only, or is in use.
+ * - KHONSU_STATUS_SCHEMA_MISMATCH: the transaction has staged rows of another schema for the key.
+ * - KHONSU_STATUS_LIMIT_EXCEEDED: a limit on bytes would be passed.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure the transaction is unchanged and can go on. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_txn_append_bound(struct khonsu_txn *txn,
+                                      const struct khonsu_key *key,
+                                      struct ArrowArray *array,
+                                      const struct khonsu_schema *schema,
+                                      struct khonsu_error **error);
+
+/**
+ * Deletes a bound key, as khonsu_txn_delete does a key by its bytes. The handle stays as it is.
+ *
+ * @param[in]  txn   Not NULL.
+ * @param[in]  key   Not NULL; borrowed for the call. Bound in the database of the transaction.
+ * @param[out] error May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: staged, whether the key exists or not.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn or key is NULL, or key was bound in another database.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, is read-only, or is in use.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * On failure the transaction is unchanged and can go on. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_txn_delete_bound(struct khonsu_txn *txn,
+                                      const struct khonsu_key *key,
+                                      struct khonsu_error **error);
+
+/**
+ * Reads the values of many keys, each as one batch: what a khonsu_txn_get of each would read; at read committed, all of
+ * one instant. It takes less time than those calls, for what the keys wait for in memory, they wait for together.
+ *
+ * @param[in]  txn         Not NULL.
+ * @param[in]  keys        The keys, so many pointers; may be NULL only with count 0. Borrowed for the call, as are the
+ *                         keys, of which none is NULL. A key may be there more than once.
+ * @param[in]  key_lens    Bytes of each key: 1 to KHONSU_KEY_MAX_BYTES; may be NULL only with count 0.
+ * @param[in]  count       How many keys.
+ * @param[in]  schema      May be NULL: any; borrowed for the call. The schema that each value must have, metadata
+ *                         included.
+ * @param[out] out_arrays  So many structs, one a key in the order of the keys; may be NULL only with count 0. release is
+ *                         NULL where the key has no value; the others are as for khonsu_txn_get.
+ * @param[out] out_schemas May be NULL. So many structs: the schema of each array, owned by the caller, who releases it;
+ *                         release is NULL where the key has no value.
+ * @param[out] error       May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: read, also when keys have no value.
+ * - KHONSU_STATUS_SCHEMA_MISMATCH: a value has another schema; or the transaction has appended rows whose schema is not
+ *   that of the rows there.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn or a key is NULL, keys, key_lens or out_arrays is NULL with a count, or a length
+ *   is out of range; or chunks that were put without full validation turn out malformed when they are joined.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
+ * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks of a value are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), a value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Unless it returns KHONSU_STATUS_OK, release is NULL in all outs; the transaction can go on, and the keys may count as
+ * read. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_txn_get_many(struct khonsu_txn *txn,
+                                  const void *const *keys,
+                                  const size_t *key_lens,
+                                  size_t count,
+                                  const struct khonsu_schema *schema,
+                                  struct ArrowArray *out_arrays,
+                                  struct ArrowSchema *out_schemas,
+                                  struct khonsu_error **error);
+
+/**
+ * Reads the values of many bound keys, each as one batch, as khonsu_txn_get_many does of keys by their bytes.
+ *
+ * @param[in]  txn         Not NULL.
+ * @param[in]  keys        The keys, so many handles; may be NULL only with count 0. Borrowed for the call. None is NULL,
+ *                         and each is bound in the database of the transaction. One may be there more than once.
+ * @param[in]  count       How many keys.
+ * @param[in]  schema      May be NULL: any; borrowed for the call. The schema that each value must have, metadata
+ *                         included.
+ * @param[out] out_arrays  As for khonsu_txn_get_many.
+ * @param[out] out_schemas As for khonsu_txn_get_many.
+ * @param[out] error       May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: read, also when keys have no value.
+ * - KHONSU_STATUS_SCHEMA_MISMATCH: a value has another schema; or the transaction has appended rows whose schema is not
+ *   that of the rows there.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn or a key is NULL, keys or out_arrays is NULL with a count, or a key was bound in
+ *   another database; or chunks that were put without full validation turn out malformed when they are joined.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
+ * - KHONSU_STATUS_LIMIT_EXCEEDED: the chunks of a value are too large to be one array: use khonsu_txn_get_stream.
+ * - KHONSU_STATUS_STORAGE, KHONSU_STATUS_CORRUPTION: with a memory budget (khonsu_options_set_memory_budget), a value
+ *   is in storage alone and cannot be read, or is damaged; the message says where.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Unless it returns KHONSU_STATUS_OK, release is NULL in all outs; the transaction can go on, and the keys may count as
+ * read. Threads: serialized. Since: 0.1
+ */
+khonsu_status khonsu_txn_get_many_bound(struct khonsu_txn *txn,
+                                        const struct khonsu_key *const *keys,
+                                        size_t count,
+                                        const struct khonsu_schema *schema,
+                                        struct ArrowArray *out_arrays,
+                                        struct ArrowSchema *out_schemas,
+                                        struct khonsu_error **error);
+
+/**
+ * Reads the values of many keys as one stream of record batches, in the form in which khonsu_txn_scan_stream gives a
+ * range: first a column "key" (binary, not nullable) that has the entry's key in each of its rows, then the columns of
+ * the values. The entries come in the order of the keys; one of no rows, and a key that has no value, gives no rows.
+ *
+ * The entries are read during the call: later writes of the transaction do not show in the stream.
+ *
+ * @param[in]  txn         Not NULL.
+ * @param[in]  keys        As for khonsu_txn_get_many.
+ * @param[in]  key_lens    As for khonsu_txn_get_many.
+ * @param[in]  count       How many keys.
+ * @param[out] out_present May be NULL. So many truth values: whether each key has a value. Written only on
+ *                         KHONSU_STATUS_OK.
+ * @param[out] out_stream  Not NULL. As for khonsu_txn_scan_stream; its schema has only the column "key" when no key has
+ *                         a value.
+ * @param[out] error       May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: read, also when keys have no value.
+ * - KHONSU_STATUS_SCHEMA_MISMATCH: two values have different schemas (the message names their keys), or the transaction
+ *   has appended rows whose schema is not that of the rows there.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: txn, a key or out_stream is NULL, keys or key_lens is NULL with a count, or a length
+ *   is out of range.
+ * - KHONSU_STATUS_INVALID_STATE: the transaction has ended, or is in use.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Unless it returns KHONSU_STATUS_OK, release is NULL in out_stream; the transaction can go on, and the keys may count
+ * as read. A get_next of the stream fails with EINVAL when values put without full validation turn out malformed.
+ * Threads: serialized; the stream: one thread at a time, any thread. Since: 0.1
+ */
+khonsu_status khonsu_txn_get_many_stream(struct khonsu_txn *txn,
+                                         const void *const *keys,
+                                         const size_t *key_lens,
+                                         size_t count,
+                                         bool *out_present,
+                                         struct ArrowArrayStream *out_stream,
+                                         struct khonsu_error **error);
+
+/**
  * Moves the cursor to the next entry, to the first one after it was opened.
  *
  * @param[in]  cursor Not NULL.
@@ -2402,6 +2650,36 @@ khonsu_status khonsu_cursor_get(struct khonsu_cursor *cursor,
  * Threads: once, by any thread, when no other uses it. Since: 0.1
  */
 void khonsu_cursor_free(struct khonsu_cursor *cursor);
+
+/**
+ * Binds a key: it is looked up by the first call that uses it, and not again by later ones.
+ *
+ * @param[in]  db      Not NULL. It may be freed before the key.
+ * @param[in]  key     Borrowed for the call, and copied; not NULL.
+ * @param[in]  key_len Bytes of key: 1 to KHONSU_KEY_MAX_BYTES.
+ * @param[out] out     Not NULL. The bound key, owned by the caller: free it with khonsu_key_free. NULL on failure.
+ * @param[out] error   May be NULL.
+ * @return
+ * - KHONSU_STATUS_OK: bound, whether there is such a key or not.
+ * - KHONSU_STATUS_INVALID_ARGUMENT: db, key or out is NULL, or key_len is out of range.
+ * - KHONSU_STATUS_PANIC: a defect in khonsu.
+ *
+ * Threads: any number at once. Since: 0.1
+ */
+khonsu_status khonsu_key_bind(const struct khonsu_db *db,
+                              const void *key,
+                              size_t key_len,
+                              struct khonsu_key **out,
+                              struct khonsu_error **error);
+
+/**
+ * Frees a bound key. What was written by it is not affected.
+ *
+ * @param[in] key Consumed; NULL does nothing.
+ *
+ * Threads: once, by any thread, when no other uses the handle. Since: 0.1
+ */
+void khonsu_key_free(struct khonsu_key *key);
 
 /**
  * Ends the transaction by the first phase of a two-phase commit: it is validated, stored, and can be committed and

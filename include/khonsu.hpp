@@ -594,6 +594,15 @@ class Schema : public detail::Handle<khonsu_schema, khonsu_schema_free> {
   }
 };
 
+// ---- keys ----
+
+/// A key of a database that is looked up once, however often it is read and written. Made by Database::bind. It need not
+/// exist, may be deleted and come back, and may be used by its bytes beside. Threads: concurrent.
+class Key : public detail::Handle<khonsu_key, khonsu_key_free> {
+ public:
+  using Handle::Handle;
+};
+
 // ---- storages ----
 
 /// Takes what a storage has stored: the argument of Storage::load. Not to be kept. Threads: serialized.
@@ -1042,6 +1051,82 @@ class Transaction : public detail::Handle<khonsu_txn, khonsu_txn_free> {
     return exists;
   }
 
+  /// The value of a bound key with its schema; nothing when the key is absent.
+  /// Fails, as all calls with a bound key do: invalid_argument (it was bound in another database).
+  Result<std::optional<Batch>> get(const Key &key) {
+    Batch batch;
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_get_bound(get(), key.get(), nullptr, batch.array.out(), batch.schema.out(), call.out());
+    return optional(call, status, std::move(batch));
+  }
+  /// The same, of which schema says what it must be. Fails: schema_mismatch (it has another one).
+  Result<std::optional<ArrowArray>> get(const Key &key, const Schema &schema) {
+    if (!schema) return no_schema();
+    ArrowArray array;
+    detail::Call call;
+    const khonsu_status status =
+        khonsu_txn_get_bound(get(), key.get(), schema.get(), array.out(), nullptr, call.out());
+    return optional(call, status, std::move(array));
+  }
+  Result<bool> exists(const Key &key) {
+    bool exists = false;
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_exists_bound(get(), key.get(), &exists, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return exists;
+  }
+  /// The values of many keys, in their order, which takes less time than a get of each; an empty array where a key is
+  /// absent. Fails: schema_mismatch (a value has another schema).
+  Result<std::vector<ArrowArray>> get_many(const std::vector<Bytes> &keys, const Schema &schema) {
+    if (!schema) return no_schema();
+    const Pointers pointers(keys);
+    std::vector<::ArrowArray> arrays(keys.size());
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_get_many(get(), pointers.data.data(), pointers.sizes.data(), keys.size(),
+                                                     schema.get(), arrays.data(), nullptr, call.out());
+    return owned(call, status, arrays);
+  }
+  /// The same of bound keys.
+  Result<std::vector<ArrowArray>> get_many_bound(const std::vector<const Key *> &keys, const Schema &schema) {
+    if (!schema) return no_schema();
+    std::vector<const khonsu_key *> handles;
+    handles.reserve(keys.size());
+    for (const Key *key : keys) handles.push_back(key->get());
+    std::vector<::ArrowArray> arrays(keys.size());
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_get_many_bound(get(), handles.data(), keys.size(), schema.get(),
+                                                           arrays.data(), nullptr, call.out());
+    return owned(call, status, arrays);
+  }
+  /// The same with their schemas, which may differ; an empty batch where a key is absent.
+  Result<std::vector<Batch>> get_many(const std::vector<Bytes> &keys) {
+    const Pointers pointers(keys);
+    std::vector<::ArrowArray> arrays(keys.size());
+    std::vector<::ArrowSchema> schemas(keys.size());
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_get_many(get(), pointers.data.data(), pointers.sizes.data(), keys.size(),
+                                                     nullptr, arrays.data(), schemas.data(), call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    std::vector<Batch> batches;
+    batches.reserve(keys.size());
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      batches.push_back({ArrowArray(&arrays[i]), ArrowSchema(&schemas[i])});
+    }
+    return batches;
+  }
+  /// The values of many keys as one stream: column "key" (binary), then the columns of the values, which must all have
+  /// the same schema; absent keys give no rows. Fails: schema_mismatch.
+  Result<ArrowArrayStream> get_many_stream(const std::vector<Bytes> &keys) {
+    const Pointers pointers(keys);
+    ArrowArrayStream stream;
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_get_many_stream(get(), pointers.data.data(), pointers.sizes.data(),
+                                                            keys.size(), nullptr, stream.out(), call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return stream;
+  }
+
   /// Stages a value. Fails: invalid_argument (malformed array or schema), invalid_state (read-only), limit_exceeded.
   Result<void> put(Bytes key, ArrowArray &&array, ArrowSchema &&schema) {
     detail::Call call;
@@ -1063,6 +1148,12 @@ class Transaction : public detail::Handle<khonsu_txn, khonsu_txn_free> {
     return call.result(status);
   }
 
+  Result<void> put(const Key &key, ArrowArray &&array, const Schema &schema) {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_put_bound(get(), key.get(), array.get(), schema.get(), call.out());
+    return call.result(status);
+  }
+
   /// Stages rows to be added after the newest value at commit; two appends never conflict.
   /// Fails as put does; schema_mismatch, here or at commit, when the value has another schema.
   Result<void> append(Bytes key, ArrowArray &&array, ArrowSchema &&schema) {
@@ -1081,10 +1172,22 @@ class Transaction : public detail::Handle<khonsu_txn, khonsu_txn_free> {
     return call.result(status);
   }
 
+  Result<void> append(const Key &key, ArrowArray &&array, const Schema &schema) {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_append_bound(get(), key.get(), array.get(), schema.get(), call.out());
+    return call.result(status);
+  }
+
   /// Stages the key's removal; an absent key is fine.
   Result<void> remove(Bytes key) {
     detail::Call call;
     const khonsu_status status = khonsu_txn_delete(get(), key.data(), key.size(), call.out());
+    return call.result(status);
+  }
+  /// Stages the removal of a bound key, which stays bound.
+  Result<void> remove(const Key &key) {
+    detail::Call call;
+    const khonsu_status status = khonsu_txn_delete_bound(get(), key.get(), call.out());
     return call.result(status);
   }
   /// Chooses the resolution of the write already staged under key; false when none is staged.
@@ -1176,6 +1279,29 @@ class Transaction : public detail::Handle<khonsu_txn, khonsu_txn_free> {
     if (status == KHONSU_STATUS_OK) return std::optional<T>(std::move(value));
     if (status == KHONSU_STATUS_NOT_FOUND) return std::optional<T>();
     return call.error(status);
+  }
+  // NULL would stand for any.
+  static Error no_schema() { return Error(Status::invalid_argument, "the schema is empty"); }
+  // Keys as C has them.
+  struct Pointers {
+    explicit Pointers(const std::vector<Bytes> &keys) {
+      data.reserve(keys.size());
+      sizes.reserve(keys.size());
+      for (const Bytes &key : keys) {
+        data.push_back(key.data());
+        sizes.push_back(key.size());
+      }
+    }
+    std::vector<const void *> data;
+    std::vector<std::size_t> sizes;
+  };
+  static Result<std::vector<ArrowArray>> owned(detail::Call &call, khonsu_status status,
+                                               std::vector<::ArrowArray> &arrays) {
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    std::vector<ArrowArray> adopted;
+    adopted.reserve(arrays.size());
+    for (::ArrowArray &array : arrays) adopted.emplace_back(&array);
+    return adopted;
   }
   // NULL says that an end is open.
   static const void *data(const std::optional<Bytes> &end) noexcept { return end.has_value() ? end->data() : nullptr; }
@@ -1329,6 +1455,15 @@ class Database : public detail::Handle<khonsu_db, khonsu_db_free> {
     Result<void> checked = options.check();
     if (!checked.ok()) return std::move(checked).error();
     return begin_raw(options.get());
+  }
+
+  /// Binds a key, whether it exists or not. Fails: invalid_argument (0 or more than KHONSU_KEY_MAX_BYTES bytes).
+  [[nodiscard]] Result<Key> bind(Bytes key) const {
+    khonsu_key *out = nullptr;
+    detail::Call call;
+    const khonsu_status status = khonsu_key_bind(get(), key.data(), key.size(), &out, call.out());
+    if (status != KHONSU_STATUS_OK) return call.error(status);
+    return Key(out);
   }
 
   /// Runs body(Transaction &) in a transaction and commits it; on a conflict the body is run again, so it must have no

@@ -319,3 +319,85 @@ fn many_threads_never_withdraw_too_much() {
     let sum: i64 = state(&database).iter().map(|(_, number)| number).sum();
     assert!((0..=1).contains(&sum));
 }
+
+/// What is read through bound keys, or many at once, is certified as any read is: write skew is found, whether the key
+/// had a value, or none, or came back under another record meanwhile.
+#[test]
+fn bound_keys_and_many_at_once_are_certified() {
+    let database = database(&[("x", 1), ("y", 1)]);
+    let bound = ["x", "y", "absent"].map(|key| database.bind(key.as_bytes()).unwrap());
+    for many in [false, true] {
+        for (read, written) in [(0, 1), (2, 1)] {
+            for churn in [false, true] {
+                if churn {
+                    // The record that was bound is sealed, and the key comes back.
+                    let key = bound[written].as_bytes();
+                    for value in [None, Some(1)] {
+                        let mut writer = begin(&database, Serializable);
+                        match value {
+                            None => writer.delete(key).unwrap(),
+                            Some(number) => writer.put(key, common::batch(&[number])).unwrap(),
+                        }
+                        writer.commit().unwrap();
+                        database.stats();
+                    }
+                }
+                let mut one = begin(&database, Serializable);
+                let mut other = begin(&database, Serializable);
+                for transaction in [&mut one, &mut other] {
+                    let found = match many {
+                        true => transaction.get_many_bound(&[&bound[read], &bound[written]]).unwrap(),
+                        false => [read, written].map(|key| transaction.get_bound(&bound[key]).unwrap()).to_vec(),
+                    };
+                    assert_eq!((found[0].is_some(), found[1].is_some()), (read != 2, true));
+                }
+                one.put_bound(&bound[read], common::batch(&[2])).unwrap();
+                one.commit().unwrap();
+                other.put_bound(&bound[written], common::batch(&[2])).unwrap();
+                let kind = if read == 2 { ConflictKind::Phantom } else { ConflictKind::ReadWrite };
+                let key = String::from_utf8(bound[read].as_bytes().to_vec()).unwrap();
+                assert_eq!(assert_conflict(other.commit(), kind), [key]);
+                let mut cleaner = begin(&database, Serializable);
+                cleaner.delete_bound(&bound[2]).unwrap();
+                cleaner.commit().unwrap();
+                database.stats();
+            }
+        }
+    }
+}
+
+/// A bound key that is written before it is read, rolled back, and read after it was overwritten.
+#[test]
+fn a_bound_write_that_is_taken_back_leaves_the_read() {
+    let database = database(&[("x", 1)]);
+    let bound = database.bind(b"x").unwrap();
+    let mut transaction = begin(&database, Serializable);
+    let savepoint = transaction.savepoint().unwrap();
+    transaction.put_bound(&bound, common::batch(&[5])).unwrap();
+    transaction.rollback_to(savepoint).unwrap();
+    overtake(&database, &[("x", 2)]);
+    assert_eq!(transaction.get_bound(&bound).unwrap().as_ref().map(common::rows), Some(vec![1]));
+    let mut reader = begin(&database, Serializable);
+    get(&mut reader, "y");
+    put(&mut reader, "x", 3);
+    reader.commit().unwrap();
+    put(&mut transaction, "y", 1);
+    assert_eq!(assert_conflict(transaction.commit(), ConflictKind::ReadWrite), ["x"]);
+}
+
+#[test]
+fn a_key_of_another_database_is_refused() {
+    let (one, other) = (database(&[("x", 1)]), database(&[("x", 2)]));
+    let bound = one.bind(b"x").unwrap();
+    let mut transaction = begin(&other, Serializable);
+    assert!(matches!(transaction.get_bound(&bound), Err(Error::InvalidArgument(_))));
+    assert!(matches!(transaction.put_bound(&bound, common::batch(&[1])), Err(Error::InvalidArgument(_))));
+    let own = other.bind(b"x").unwrap();
+    assert!(matches!(transaction.get_many_bound(&[&own, &bound]), Err(Error::InvalidArgument(_))));
+    assert!(transaction.get_many(&[&b"x"[..], b""]).is_err());
+    assert_eq!(transaction.commit().unwrap(), 1);
+    assert!(matches!(one.bind(b""), Err(Error::InvalidArgument(_))));
+    // The key keeps the memory of its database, and nothing else.
+    drop(one);
+    assert_eq!(bound.as_bytes(), b"x");
+}

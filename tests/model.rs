@@ -14,8 +14,8 @@ use std::rc::Rc;
 
 use common::{LEVELS, Numbers, RESOLUTIONS, flat, numbers};
 use khonsu::stm::{
-    Conflict, ConflictKind, ConflictResolution, Cursor, Decision, Direction, Error, GlobalId, IsolationLevel, KeyRange,
-    Options, PrepareOptions, Transaction, TransactionManager, TransactionOptions, Value, Vote,
+    BoundKey, Conflict, ConflictKind, ConflictResolution, Cursor, Decision, Direction, Error, GlobalId, IsolationLevel,
+    KeyRange, Options, PrepareOptions, Transaction, TransactionManager, TransactionOptions, Value, Vote,
 };
 use khonsu::two_phase_commit::TwoPhaseCommitParticipant;
 use proptest::prelude::*;
@@ -29,6 +29,9 @@ const PRELOADED: u8 = 100;
 type Key = Vec<u8>;
 type Row = (Key, Vec<u64>);
 
+/// A key, and whether it is named as a bound one, which stays bound.
+type Name = (Key, bool);
+
 #[derive(Debug, Clone)]
 enum Operation {
     Begin {
@@ -36,11 +39,12 @@ enum Operation {
         resolution: Option<ConflictResolution>,
         read_only: bool,
     },
-    Get(Key),
-    Exists(Key),
-    Put(Key, Vec<u64>),
-    Append(Key, Vec<u64>),
-    Delete(Key),
+    Get(Name),
+    GetMany(Vec<Key>, bool),
+    Exists(Name),
+    Put(Name, Vec<u64>),
+    Append(Name, Vec<u64>),
+    Delete(Name),
     SetResolution(Key, ConflictResolution),
     Scan(KeyRange, Direction, Option<u64>),
     OpenCursor(usize, KeyRange, Direction, Option<u64>),
@@ -482,6 +486,7 @@ struct World {
     version: u64,
     certification: Certification,
     slots: [Option<Slot>; SLOTS],
+    bound: BTreeMap<Key, Rc<BoundKey<Numbers>>>,
     in_doubt: Vec<Held>,
     /// Ids that were used.
     ids: u64,
@@ -526,9 +531,17 @@ impl World {
             version,
             certification: Certification::default(),
             slots: [const { None }; SLOTS],
+            bound: BTreeMap::new(),
             in_doubt: Vec::new(),
             ids: 0,
         }
+    }
+
+    fn bind(&mut self, key: &[u8]) -> Rc<BoundKey<Numbers>> {
+        let database = &self.database;
+        let bound = self.bound.entry(key.to_vec()).or_insert_with(|| Rc::new(database.bind(key).unwrap()));
+        assert_eq!(bound.as_bytes(), key);
+        Rc::clone(bound)
     }
 
     fn begin(&mut self, isolation: IsolationLevel, resolution: Option<ConflictResolution>, read_only: bool) -> Slot {
@@ -586,28 +599,57 @@ impl World {
         let Slot { model, real, cursors } = &mut slot;
         match operation {
             Operation::Begin { .. } | Operation::Stats | Operation::Decide(..) => unreachable!("done above"),
-            Operation::Get(key) => {
+            Operation::Get((key, bound)) => {
                 let expected = model.read(&key, &newest, version);
-                assert_eq!(real.get(&key).unwrap().as_ref().map(flat), expected, "get {key:?}");
+                let found = match bound {
+                    true => real.get_bound(&self.bind(&key)),
+                    false => real.get(&key),
+                };
+                assert_eq!(found.unwrap().as_ref().map(flat), expected, "get {key:?}");
             }
-            Operation::Exists(key) => {
+            Operation::GetMany(keys, bound) => {
+                let expected: Vec<_> = keys.iter().map(|key| model.read(key, &newest, version)).collect();
+                let found = match bound {
+                    true => {
+                        let bound: Vec<_> = keys.iter().map(|key| self.bind(key)).collect();
+                        real.get_many_bound(&bound.iter().map(|key| &**key).collect::<Vec<_>>())
+                    }
+                    false => real.get_many(&keys),
+                };
+                let found: Vec<_> = found.unwrap().iter().map(|value| value.as_ref().map(flat)).collect();
+                assert_eq!(found, expected, "get many {keys:?}");
+            }
+            Operation::Exists((key, bound)) => {
                 let expected = model.read(&key, &newest, version).is_some();
-                assert_eq!(real.exists(&key).unwrap(), expected, "exists {key:?}");
+                let found = match bound {
+                    true => real.exists_bound(&self.bind(&key)),
+                    false => real.exists(&key),
+                };
+                assert_eq!(found, Ok(expected), "exists {key:?}");
             }
-            Operation::Put(key, rows) => {
-                let done = real.put(&key, value_of(&rows));
+            Operation::Put((key, bound), rows) => {
+                let done = match bound {
+                    true => real.put_bound(&self.bind(&key), value_of(&rows)),
+                    false => real.put(&key, value_of(&rows)),
+                };
                 if staged(model, done) {
                     model.stage(key, Staged::Put(rows));
                 }
             }
-            Operation::Append(key, rows) => {
-                let done = real.append(&key, value_of(&rows));
+            Operation::Append((key, bound), rows) => {
+                let done = match bound {
+                    true => real.append_bound(&self.bind(&key), value_of(&rows)),
+                    false => real.append(&key, value_of(&rows)),
+                };
                 if staged(model, done) {
                     model.stage(key, Staged::Append(rows));
                 }
             }
-            Operation::Delete(key) => {
-                let done = real.delete(&key);
+            Operation::Delete((key, bound)) => {
+                let done = match bound {
+                    true => real.delete_bound(&self.bind(&key)),
+                    false => real.delete(&key),
+                };
                 if staged(model, done) {
                     model.stage(key, Staged::Delete);
                 }
@@ -829,6 +871,7 @@ impl World {
     /// With nobody left, exactly the newest state is held, and every byte of it is counted once.
     fn finish(mut self) {
         self.slots = [const { None }; SLOTS];
+        let bound = std::mem::take(&mut self.bound);
         while !self.in_doubt.is_empty() {
             let decision = if self.in_doubt.len().is_multiple_of(2) { Decision::Commit } else { Decision::Rollback };
             self.decide(0, decision, false);
@@ -847,6 +890,8 @@ impl World {
         assert_eq!((stats.active_transactions, stats.prepared_transactions, stats.prepared_bytes), (0, 0, 0));
         assert_eq!((stats.keys, stats.versions), (live.len() as u64, live.len() as u64));
         assert_eq!(stats.live_bytes, live.iter().map(|(_, rows)| 8 * rows.len() as u64).sum::<u64>());
+        // What is bound holds no key that is gone.
+        drop(bound);
     }
 }
 
@@ -922,6 +967,9 @@ fn range(keys: Vec<Key>) -> impl Strategy<Value = KeyRange> + Clone {
 /// `prepares` says how often transactions are prepared and decided.
 fn operation(keys: Vec<Key>, prepares: u32) -> impl Strategy<Value = Operation> {
     let key = select(keys.clone());
+    let name = (key.clone(), prop::bool::weighted(0.3));
+    // More than are read at a time, now and then.
+    let many = (prop::collection::vec(key.clone(), 0..40), prop::bool::weighted(0.3));
     let rows = prop::collection::vec(0_u64..1000, 0..4);
     let resolution = select(RESOLUTIONS.to_vec());
     let direction = select(vec![Direction::Forward, Direction::Reverse]);
@@ -930,11 +978,12 @@ fn operation(keys: Vec<Key>, prepares: u32) -> impl Strategy<Value = Operation> 
     prop_oneof![
         8 => (select(LEVELS.to_vec()), prop::option::of(resolution.clone()), prop::bool::weighted(0.1))
             .prop_map(|(isolation, resolution, read_only)| Operation::Begin { isolation, resolution, read_only }),
-        8 => key.clone().prop_map(Operation::Get),
-        4 => key.clone().prop_map(Operation::Exists),
-        12 => (key.clone(), rows.clone()).prop_map(|(key, rows)| Operation::Put(key, rows)),
-        8 => (key.clone(), rows).prop_map(|(key, rows)| Operation::Append(key, rows)),
-        8 => key.clone().prop_map(Operation::Delete),
+        8 => name.clone().prop_map(Operation::Get),
+        3 => many.prop_map(|(keys, bound)| Operation::GetMany(keys, bound)),
+        4 => name.clone().prop_map(Operation::Exists),
+        12 => (name.clone(), rows.clone()).prop_map(|(name, rows)| Operation::Put(name, rows)),
+        8 => (name.clone(), rows).prop_map(|(name, rows)| Operation::Append(name, rows)),
+        8 => name.prop_map(Operation::Delete),
         3 => (key, resolution).prop_map(|(key, resolution)| Operation::SetResolution(key, resolution)),
         5 => scan.clone().prop_map(|(range, direction, limit)| Operation::Scan(range, direction, limit)),
         4 => (0..CURSORS, scan)

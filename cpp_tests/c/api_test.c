@@ -362,6 +362,71 @@ static void test_cursors(void) {
   khonsu_db_free(db);
 }
 
+static void test_bound_keys_and_many(void) {
+  khonsu_error *error = NULL;
+  khonsu_db *db = testing_open();
+  khonsu_txn *txn = testing_begin(db);
+  khonsu_key *bound = NULL;
+  khonsu_schema *handle = NULL;
+  struct ArrowArray array, arrays[3];
+  struct ArrowSchema schema, schemas[3];
+  struct ArrowArrayStream stream;
+  bool exists = true;
+  bool present[3] = {false, true, false};
+  char text[64] = "";
+  testing_batch(NULL, &schema, "");
+  EXPECT_OK(khonsu_schema_import(&schema, &handle, &error));
+
+  EXPECT_OK(khonsu_key_bind(db, KEY("a"), &bound, &error));
+  CHECK(bound != NULL);
+  EXPECT_OK(khonsu_txn_exists_bound(txn, bound, &exists, &error));
+  CHECK(!exists);
+  testing_batch(&array, NULL, "1");
+  EXPECT_OK(khonsu_txn_put_bound(txn, bound, &array, handle, &error));
+  testing_batch(&array, NULL, "2");
+  EXPECT_OK(khonsu_txn_append_bound(txn, bound, &array, handle, &error));
+  EXPECT_OK(khonsu_txn_get_bound(txn, bound, handle, &array, &schema, &error));
+  testing_format(&array, 0, text, sizeof(text));
+  CHECK_TEXT("1,2", text);
+  CHECK_TEXT("value", schema.children[0]->name);
+  arrow_testing_release_array(&array);
+  arrow_testing_release_schema(&schema);
+  EXPECT_OK(testing_put(txn, "c", "3", &error));
+
+  const void *keys[3] = {"a", "b", "c"};
+  const size_t key_lens[3] = {1, 1, 1};
+  EXPECT_OK(khonsu_txn_get_many(txn, keys, key_lens, 3, handle, arrays, schemas, &error));
+  CHECK(arrays[0].length == 2 && arrays[1].release == NULL && arrays[2].length == 1);
+  CHECK(schemas[0].release != NULL && schemas[1].release == NULL && schemas[2].release != NULL);
+  for (int i = 0; i < 3; i++) {
+    arrow_testing_release_array(&arrays[i]);
+    arrow_testing_release_schema(&schemas[i]);
+  }
+  const khonsu_key *handles[2] = {bound, bound};
+  EXPECT_OK(khonsu_txn_get_many_bound(txn, handles, 2, NULL, arrays, NULL, &error));
+  CHECK(arrays[0].length == 2 && arrays[1].length == 2);
+  arrow_testing_release_array(&arrays[0]);
+  arrow_testing_release_array(&arrays[1]);
+  EXPECT_OK(khonsu_txn_get_many_stream(txn, keys, key_lens, 3, present, &stream, &error));
+  CHECK(present[0] && !present[1] && present[2]);
+  CHECK(stream.get_next(&stream, &array) == 0);
+  text[0] = '\0';
+  testing_format(&array, 1, text, sizeof(text));
+  CHECK_TEXT("1,2,3", text);
+  arrow_testing_release_array(&array);
+  arrow_testing_release_stream(&stream);
+
+  EXPECT_OK(khonsu_txn_delete_bound(txn, bound, &error));
+  EXPECT(KHONSU_STATUS_NOT_FOUND, khonsu_txn_get_bound(txn, bound, NULL, &array, NULL, &error));
+  CHECK(array.release == NULL);
+  EXPECT_OK(khonsu_txn_commit(txn, &error));
+  khonsu_txn_free(txn);
+  khonsu_db_free(db);
+  khonsu_key_free(bound);
+  khonsu_key_free(NULL);
+  khonsu_schema_free(handle);
+}
+
 static void test_ipc(void) {
   khonsu_error *error = NULL;
   struct ArrowArray arrays[1];
@@ -556,6 +621,7 @@ int main(void) {
   RUN(test_stats);
   RUN(test_reads_and_writes);
   RUN(test_cursors);
+  RUN(test_bound_keys_and_many);
   RUN(test_ipc);
   RUN(test_two_phase_commit);
   RUN(test_stored_databases);

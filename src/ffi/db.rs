@@ -71,6 +71,10 @@ impl Database {
         };
         Ok(Database { manager: stored.database.manager().clone(), stored: Some(stored), full_validation })
     }
+
+    pub(crate) fn bind(&self, key: &[u8]) -> Result<stm::BoundKey<Batch>, stm::Error> {
+        self.manager.bind(key)
+    }
 }
 
 impl Database {

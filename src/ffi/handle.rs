@@ -118,7 +118,7 @@ impl InUse {
     #[must_use]
     pub(crate) fn leave(&self) -> bool {
         // Release for the next to enter; acquire, for what the freeing thread did before: pairs with `free`.
-        self.0.fetch_and(!EXCLUSIVE, Ordering::AcqRel) & FREED != 0
+        self.0.fetch_sub(EXCLUSIVE, Ordering::AcqRel) & FREED != 0
     }
 
     /// Enters to look; false when somebody is inside exclusively.

@@ -38,7 +38,13 @@ pub mod db;
 
 pub mod txn;
 
+pub mod txn_bound;
+
+pub mod txn_many;
+
 pub mod cursor;
+
+pub mod key;
 
 pub mod two_phase_commit;
 
@@ -51,7 +57,6 @@ pub mod ipc;
 pub mod arrow;
 pub(crate) mod guard;
 pub(crate) mod handle;
-pub(crate) mod key;
 pub(crate) mod out;
 pub(crate) mod scan_stream;
 pub(crate) mod txn_cell;

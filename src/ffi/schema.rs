@@ -1,7 +1,7 @@
 //! Imported schemas.
 
 use super::arrow::{ArrowSchema, SchemaRef};
-use super::error::khonsu_error;
+use super::error::{Failure, khonsu_error};
 use super::guard::{guard, guard_or};
 use super::handle::{Handle, borrow, into_handle, reclaim};
 use super::out::{clear, clear_handle, given, require, take, write_if};
@@ -18,6 +18,15 @@ pub struct khonsu_schema {
 impl Handle for khonsu_schema {
     type Object = SchemaRef;
     type Owner = Box<SchemaRef>;
+}
+
+/// The schema behind a handle that may be NULL.
+///
+/// # Safety
+/// Rule 1 holds for `schema`, which outlives `'a`.
+pub(crate) unsafe fn wanted<'a>(schema: *const khonsu_schema) -> Result<Option<&'a SchemaRef>, Failure> {
+    // SAFETY: rule 1.
+    (!schema.is_null()).then(|| unsafe { borrow(schema, "schema") }).transpose()
 }
 
 /// Imports a schema.

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use arrow_array::RecordBatch;
 
-use crate::stm;
+use crate::stm::{self, KeyName};
 
 use super::arrow::{self, ArrowArray, ArrowArrayStream, ArrowSchema, Batch, SchemaRef};
 use super::cursor::{self, khonsu_cursor};
@@ -45,9 +45,9 @@ pub(crate) fn whole(value: &stm::Value<Batch>) -> Result<Batch, Failure> {
 }
 
 /// Passes the value of a key to `give` as one batch; NOT_FOUND where there is none.
-fn read(
+pub(crate) fn read<'k>(
     transaction: &mut stm::Transaction<Batch>,
-    key: &[u8],
+    key: impl KeyName<'k, Batch>,
     give: impl Fn(&Batch) -> Result<khonsu_status, Failure>,
 ) -> Result<khonsu_status, Failure> {
     // The common value, of one chunk, is given out while it is visited; joining chunks takes its time and comes after.
@@ -82,11 +82,31 @@ pub(crate) unsafe fn export(
     Ok(khonsu_status::Ok)
 }
 
+/// Exports a batch that must be of `schema`, unless that is None.
+///
+/// # Safety
+/// As for `export`.
+pub(crate) unsafe fn export_as(
+    schema: Option<&SchemaRef>,
+    batch: &Batch,
+    out_array: *mut ArrowArray,
+    out_schema: *mut ArrowSchema,
+) -> Result<khonsu_status, Failure> {
+    if schema.is_some_and(|schema| batch.schema() != schema) {
+        return Err(Failure::schema_mismatch("the value has another schema than the one given"));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { export(batch, out_array, out_schema) }
+}
+
 /// Runs a call on an open transaction.
 ///
 /// # Safety
 /// Rule 1 holds for `txn`.
-unsafe fn on<T>(txn: *const khonsu_txn, call: impl FnOnce(&mut Entered) -> Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) unsafe fn on<T>(
+    txn: *const khonsu_txn,
+    call: impl FnOnce(&mut Entered) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     // SAFETY: rule 1.
     unsafe { enter(txn) }?.run(call)
 }
@@ -254,12 +274,7 @@ pub unsafe extern "C" fn khonsu_txn_get_with_schema(
             let schema = borrow(schema, "schema")?;
             let key = self::key(key, key_len)?;
             on(txn, |transaction| {
-                read(transaction, key, |batch| {
-                    if batch.schema() != schema {
-                        return Err(Failure::schema_mismatch("the value has another schema than the one given"));
-                    }
-                    export(batch, out_array, std::ptr::null_mut())
-                })
+                read(transaction, key, |batch| export_as(Some(schema), batch, out_array, std::ptr::null_mut()))
             })
         })
     }

@@ -23,7 +23,8 @@ use super::decide::{Attempt, OnBehalf};
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
 use super::evictable::VersionValue;
-use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, State};
+use super::few::Few;
+use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, RecordRef, State};
 use super::options::Durability;
 use super::prepared::StagedWrite;
 use super::sync::{self, spin_loop};
@@ -34,6 +35,8 @@ use super::working_set::Operation;
 pub(crate) struct PlannedWrite<'a, C> {
     pub key: &'a [u8],
     pub hash: u64,
+    /// Its record, where the transaction has found it.
+    pub record: Option<&'a RecordRef<C>>,
     pub operation: &'a Operation<C>,
     /// Versions later than this one conflict.
     pub basis: u64,
@@ -127,14 +130,19 @@ impl<'g, C: Chunk> Committer<'g, C> {
             }
             (None, None) => None,
         };
-        let mut targets: Vec<_> = writes
-            .iter()
-            .map(|write| {
-                let record = self.database().buffer.record(write.hash, write.key, self.guard);
-                Target { write, record, installed: Installed::AsStaged }
-            })
-            .collect();
+        // What many records wait for in memory, they wait for together.
+        if writes.len() > 1 {
+            let unknown = writes.iter().filter(|write| write.record.is_none());
+            unknown.for_each(|write| self.database().buffer.prefetch_record(write.hash));
+        }
+        let mut targets = Few::with_capacity(writes.len()).extend(writes.iter().map(|write| {
+            let buffer = &self.database().buffer;
+            let known = write.record.and_then(|known| buffer.known_record(known, self.guard));
+            let record = known.unwrap_or_else(|| buffer.record(write.hash, write.key, self.guard));
+            Target { write, record, installed: Installed::AsStaged }
+        }));
         fail_point!(RecordsFound);
+        targets.iter().for_each(|target| target.record.prefetch_head());
         // One order for all, so that two that write the same keys seldom hold some of them each.
         targets.sort_unstable_by_key(|target| std::ptr::from_ref(target.record).addr());
         if footprint.is_some() {

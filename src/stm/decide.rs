@@ -193,6 +193,7 @@ impl<C: Chunk> StagedWrite<C> {
 
     pub fn planned(&self) -> PlannedWrite<'_, C> {
         PlannedWrite {
+            record: None,
             key: self.key.as_slice(),
             hash: self.hash,
             operation: &self.operation,

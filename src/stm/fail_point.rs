@@ -68,6 +68,10 @@ mod points {
         BeforeSlotReleased,
         /// A free slot is claimed for a moment, to free what it has retired.
         SlotVisited,
+        /// The last handle has gone, and a free slot is claimed to give up its count of the database.
+        SlotClosing,
+        /// A slot is free for good, and its count of the database was not given back.
+        SlotClosed,
 
         // ---- read ----
         /// A read at read committed keeps everything above its floor and has not taken its snapshot.
@@ -78,6 +82,14 @@ mod points {
         ReadRecordFound,
         /// A read has its version and has not taken its value.
         ReadVersionFound,
+        /// A bound key's record is found, and counted for the key, which does not hold it yet.
+        BoundRecordFound,
+        /// A bound key holds another record than before, whose count it still has.
+        BoundRecordReplaced,
+        /// A read of many keys has found records and not looked at their versions.
+        ManyRecordsFound,
+        /// A read of many keys is between two parts, and not pinned.
+        GetManyBetweenParts,
         /// A read at read committed is done and still keeps everything above its floor.
         BeforeBackToFloor,
         /// A reader has met a ready transaction, which it is going to stamp.

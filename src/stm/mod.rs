@@ -3,6 +3,7 @@
 #[macro_use]
 mod fail_point;
 
+mod bound_key;
 mod clock;
 mod commit;
 mod commit_log;
@@ -13,6 +14,7 @@ mod decide;
 mod dependency_tracker;
 mod error;
 mod evictable;
+mod few;
 mod global_id;
 mod group_commit;
 mod holds;
@@ -37,6 +39,8 @@ mod txn_buffer;
 mod value;
 mod working_set;
 
+pub use bound_key::BoundKey;
+pub(crate) use bound_key::KeyName;
 pub use commit_log::{AppendError, Change, CommitLog, Decided, Held, LoggedCommit, Mutation, Note, Prepared};
 pub use conflict::{Conflict, ConflictKind, ConflictResolution};
 pub use cursor::Cursor;

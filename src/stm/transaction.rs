@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crossbeam_epoch::Guard;
 
+use super::bound_key::{BoundKey, KeyName};
 use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::cursor::{Cursor, batch_for};
@@ -13,6 +14,7 @@ use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
 use super::evictable::{Evictable, VersionValue};
+use super::few::Few;
 use super::global_id::GlobalId;
 use super::key::{KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
@@ -23,6 +25,9 @@ use super::sync::Ordering;
 use super::sync::uncontended::AtomicU64;
 use super::value::{Chunk, Value};
 use super::working_set::{Entry, Operation, WorkingSet, Write};
+
+/// Keys that a read of many looks for at a time: enough to overlap what they wait for in memory.
+const MANY: usize = 16;
 
 const ENDED: Error = Error::InvalidState("transaction: it has ended");
 
@@ -157,44 +162,79 @@ impl<C: Chunk> Transaction<C> {
         self.find(key, |_| Ok(None), |is_there, _| is_there)
     }
 
+    /// The value of a bound key, or `None`: [`get`](Transaction::get) without looking the key up.
+    ///
+    /// # Errors
+    /// Those of [`get`](Transaction::get), and [`Error::InvalidArgument`] for a key that was bound in another database.
+    pub fn get_bound(&mut self, key: &BoundKey<C>) -> Result<Option<Value<C>>, Error> {
+        self.get_with(key, |value| value.cloned())
+    }
+
+    /// Whether a bound key has a value. It counts as a read of the key.
+    ///
+    /// # Errors
+    /// Those of [`get_bound`](Transaction::get_bound).
+    pub fn exists_bound(&mut self, key: &BoundKey<C>) -> Result<bool, Error> {
+        self.find(key, |_| Ok(None), |is_there, _| is_there)
+    }
+
+    /// The values of many keys, in their order, `None` for each that has none. It reads what a `get` of each would read,
+    /// at read committed all of them at one snapshot, and takes less time: what the keys wait for in memory, they wait
+    /// for together.
+    ///
+    /// # Errors
+    /// Those of [`get`](Transaction::get); nothing is given then.
+    pub fn get_many(&mut self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Value<C>>>, Error> {
+        let mut found = Vec::with_capacity(keys.len());
+        self.get_many_with(keys.len(), |number| keys[number].as_ref(), |_, value| found.push(value.cloned()))?;
+        read_all(found)
+    }
+
+    /// The values of many bound keys: see [`get_many`](Transaction::get_many).
+    ///
+    /// # Errors
+    /// Those of [`get_bound`](Transaction::get_bound); nothing is given then.
+    pub fn get_many_bound(&mut self, keys: &[&BoundKey<C>]) -> Result<Vec<Option<Value<C>>>, Error> {
+        let mut found = Vec::with_capacity(keys.len());
+        self.get_many_with(keys.len(), |number| keys[number], |_, value| found.push(value.cloned()))?;
+        read_all(found)
+    }
+
     /// Passes the value of a key, or `None`, to `visit`, which spares counting a reference to it. `visit` must be
     /// short: meanwhile nothing is freed.
     ///
     /// # Errors
     /// Those of [`get`](Transaction::get).
-    pub(crate) fn get_with<T>(&mut self, key: &[u8], visit: impl FnOnce(Option<&Value<C>>) -> T) -> Result<T, Error> {
+    pub(crate) fn get_with<'k, T>(
+        &mut self,
+        key: impl KeyName<'k, C>,
+        visit: impl FnOnce(Option<&Value<C>>) -> T,
+    ) -> Result<T, Error> {
         self.find(key, |cell| cell.fetch().map(Some), |_, value| visit(value))
     }
 
     /// Tells `visit` whether a key has a value, and which. One that may be in storage is the one that `fetch` gives,
     /// outside of the pin.
     #[inline(always)]
-    fn find<T>(
+    fn find<'k, T>(
         &mut self,
-        key: &[u8],
+        key: impl KeyName<'k, C>,
         fetch: impl FnOnce(Arc<Evictable<C>>) -> Result<Option<Value<C>>, Error>,
         visit: impl FnOnce(bool, Option<&Value<C>>) -> T,
     ) -> Result<T, Error> {
         let settings = self.settings;
         let snapshot = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
-        check_key(key)?;
+        key.check(pool)?;
         let Database { buffer, clock, .. } = pool.shared();
-        let hash = buffer.hash(key);
-        buffer.prefetch(hash);
+        let hash = key.hash(buffer);
         let mut appended = None;
-        if context.set.writes > 0
-            && let Some(entry) = context.set.position(hash, key)
-            && let Entry { write: Some(write), read_at, .. } = &mut context.set.entries[entry]
-        {
-            // What follows from the write that was read must not outlive it: no resolution may drop or change it.
-            if settings.isolation == IsolationLevel::Serializable {
-                read_at.get_or_insert(snapshot);
-            }
-            match &write.operation {
-                Operation::Put(value) => return Ok(visit(true, Some(value))),
-                Operation::Delete => return Ok(visit(false, None)),
-                Operation::Append(rows) => appended = Some(rows.clone()),
+        if context.set.writes > 0 {
+            match settings.own_write(&mut context.set, snapshot, hash, key.bytes()) {
+                Some(Operation::Put(value)) => return Ok(visit(true, Some(value))),
+                Some(Operation::Delete) => return Ok(visit(false, None)),
+                Some(Operation::Append(rows)) => appended = Some(rows.clone()),
+                None => {}
             }
         }
 
@@ -203,7 +243,7 @@ impl<C: Chunk> Transaction<C> {
         let snapshot = if moving { word.read_above_floor(floor, clock) } else { snapshot };
         let guard = context.participant.pin();
         fail_point!(ReadPinned);
-        let record = buffer.find(hash, key, &guard);
+        let record = key.find(hash, buffer, &guard);
         fail_point!(ReadRecordFound);
         record.inspect(|record| record.prefetch_newest());
         let tracker = DependencyTracker { pool, guard: &guard };
@@ -214,13 +254,7 @@ impl<C: Chunk> Transaction<C> {
             word.back_to_floor(floor);
         }
         if settings.tracks_reads() {
-            let entry = context.set.entry(hash, key);
-            let entry = &mut context.set.entries[entry];
-            // It may count as read already without having been looked up: see above.
-            if entry.record.is_none() {
-                entry.record = record.map(|record| record.share(&guard));
-            }
-            (entry.read_at, entry.absent) = (Some(snapshot), value.is_none());
+            context.set.note_read(hash, key.bytes(), record, snapshot, value.is_none(), &guard);
         }
         let value = match (appended, value) {
             (None, None) => return Ok(visit(false, None)),
@@ -237,13 +271,92 @@ impl<C: Chunk> Transaction<C> {
         }
     }
 
+    /// Passes the values of so many keys, wherever these are, each with its number, to `visit`, in their order, which must
+    /// be short: meanwhile nothing is freed.
+    ///
+    /// # Errors
+    /// Those of [`get`](Transaction::get), but for reading from storage; some keys may have been visited then.
+    pub(crate) fn get_many_with<'k, N: KeyName<'k, C>>(
+        &mut self,
+        count: usize,
+        key: impl Fn(usize) -> N,
+        mut visit: impl FnMut(usize, Option<&VersionValue<C>>),
+    ) -> Result<(), Error> {
+        let settings = self.settings;
+        let floor = self.snapshot;
+        let (context, pool, word) = self.open()?.parts();
+        (0..count).try_for_each(|number| key(number).check(pool))?;
+        let Database { buffer, clock, .. } = pool.shared();
+        let moving = settings.isolation == IsolationLevel::ReadCommitted;
+        let snapshot = if moving { word.read_above_floor(floor, clock) } else { floor };
+        let mut hashes = [0; MANY];
+        let mut read = |from: usize| {
+            let part = MANY.min(count - from);
+            for (position, hash) in hashes[..part].iter_mut().enumerate() {
+                *hash = key(from + position).hash(buffer);
+            }
+            // A pin for each part: many reads must not keep memory from being freed for all their time.
+            let guard = context.participant.pin();
+            for (position, hash) in hashes[..part].iter().enumerate() {
+                key(from + position).prefetch_record(*hash, buffer);
+            }
+            let mut records = [None; MANY];
+            for (position, record) in records[..part].iter_mut().enumerate() {
+                *record = key(from + position).find(hashes[position], buffer, &guard);
+                record.inspect(|record| record.prefetch_newest());
+            }
+            fail_point!(ManyRecordsFound);
+            let tracker = DependencyTracker { pool, guard: &guard };
+            for (position, record) in records[..part].iter().enumerate() {
+                let (number, hash) = (from + position, hashes[position]);
+                let bytes = key(number).bytes();
+                let mut appended = None;
+                if context.set.writes > 0 {
+                    match settings.own_write(&mut context.set, snapshot, hash, bytes) {
+                        Some(Operation::Put(value)) => {
+                            visit(number, Some(&VersionValue::InMemory(value.clone())));
+                            continue;
+                        }
+                        Some(Operation::Delete) => {
+                            visit(number, None);
+                            continue;
+                        }
+                        Some(Operation::Append(rows)) => appended = Some(rows.clone()),
+                        None => {}
+                    }
+                }
+                let newest = record.and_then(|record| tracker.newest_at(record, snapshot));
+                let value = newest.and_then(Version::value);
+                if settings.tracks_reads() {
+                    context.set.note_read(hash, bytes, *record, snapshot, value.is_none(), &guard);
+                }
+                match (appended, value) {
+                    (None, value) => visit(number, value),
+                    (Some(rows), None) => visit(number, Some(&VersionValue::InMemory(rows))),
+                    (Some(rows), Some(value)) => visit(number, Some(&value.append(&rows)?)),
+                }
+            }
+            Ok(())
+        };
+        let outcome = (0..count).step_by(MANY).try_for_each(|from| {
+            if from > 0 {
+                fail_point!(GetManyBetweenParts);
+            }
+            read(from)
+        });
+        if moving {
+            word.back_to_floor(floor);
+        }
+        outcome
+    }
+
     /// Makes `value` the value of a key.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a key out of bounds, [`Error::InvalidState`] after the end or when it is
     /// read-only, [`Error::LimitExceeded`] when too many bytes would be staged or held. Nothing is staged then.
     pub fn put(&mut self, key: &[u8], value: impl Into<Value<C>>) -> Result<(), Error> {
-        self.stage(key, Operation::Put(value.into()))
+        self.stage(key, Operation::Put(value.into())).map(drop)
     }
 
     /// Adds rows after whatever is the newest value of the key at commit. Appends of concurrent transactions never
@@ -253,7 +366,7 @@ impl<C: Chunk> Transaction<C> {
     /// Those of [`put`](Transaction::put), and [`Error::SchemaMismatch`] when rows that this transaction has staged for
     /// the key have another schema. Rows committed by others are compared at commit.
     pub fn append(&mut self, key: &[u8], rows: impl Into<Value<C>>) -> Result<(), Error> {
-        self.stage(key, Operation::Append(rows.into()))
+        self.stage(key, Operation::Append(rows.into())).map(drop)
     }
 
     /// Deletes a key, whether it exists or not.
@@ -261,16 +374,55 @@ impl<C: Chunk> Transaction<C> {
     /// # Errors
     /// Those of [`put`](Transaction::put).
     pub fn delete(&mut self, key: &[u8]) -> Result<(), Error> {
-        self.stage(key, Operation::Delete)
+        self.stage(key, Operation::Delete).map(drop)
     }
 
-    fn stage(&mut self, key: &[u8], operation: Operation<C>) -> Result<(), Error> {
+    /// Makes `value` the value of a bound key: [`put`](Transaction::put) without looking the key up.
+    ///
+    /// # Errors
+    /// Those of [`put`](Transaction::put), and [`Error::InvalidArgument`] for a key that was bound in another database.
+    pub fn put_bound(&mut self, key: &BoundKey<C>, value: impl Into<Value<C>>) -> Result<(), Error> {
+        self.stage_bound(key, Operation::Put(value.into()))
+    }
+
+    /// Adds rows under a bound key, as [`append`](Transaction::append) does.
+    ///
+    /// # Errors
+    /// Those of [`append`](Transaction::append), and [`Error::InvalidArgument`] for a key that was bound in another
+    /// database.
+    pub fn append_bound(&mut self, key: &BoundKey<C>, rows: impl Into<Value<C>>) -> Result<(), Error> {
+        self.stage_bound(key, Operation::Append(rows.into()))
+    }
+
+    /// Deletes a bound key, whether it exists or not.
+    ///
+    /// # Errors
+    /// Those of [`put_bound`](Transaction::put_bound).
+    pub fn delete_bound(&mut self, key: &BoundKey<C>) -> Result<(), Error> {
+        self.stage_bound(key, Operation::Delete)
+    }
+
+    fn stage_bound(&mut self, key: &BoundKey<C>, operation: Operation<C>) -> Result<(), Error> {
+        let entry = self.stage(key, operation)?;
+        let (context, pool, _) = self.open()?.parts();
+        let entry = &mut context.set.entries[entry];
+        if entry.record.is_none() {
+            let guard = context.participant.pin();
+            // An unsealed one: whatever the snapshot sees of the key is in it.
+            let record = key.find(entry.hash, &pool.shared().buffer, &guard).filter(|record| !record.is_sealed());
+            entry.record = record.map(|record| record.share(&guard));
+        }
+        Ok(())
+    }
+
+    /// Gives the entry of the key.
+    fn stage<'k>(&mut self, key: impl KeyName<'k, C>, operation: Operation<C>) -> Result<usize, Error> {
         let settings = self.settings;
         let (context, pool, _) = self.open()?.parts();
         settings.check_writable()?;
-        check_key(key)?;
+        key.check(pool)?;
         let database = pool.shared();
-        let entry = context.set.entry(database.buffer.hash(key), key);
+        let entry = context.set.entry(key.hash(&database.buffer), key.bytes());
         let write = context.set.compose(entry, operation)?;
         let staged = context.set.staged_bytes_with(entry, &write);
         if staged > context.set.staged_bytes {
@@ -291,7 +443,7 @@ impl<C: Chunk> Transaction<C> {
         }
         fail_point!(BeforeStaged);
         context.set.stage(entry, Some(write));
-        Ok(())
+        Ok(entry)
     }
 
     /// Sets how a conflict of the staged write of a key is resolved. False: no write of the key is staged.
@@ -525,6 +677,25 @@ impl Settings {
         !self.read_only && self.isolation != IsolationLevel::RepeatableRead
     }
 
+    /// The transaction's own write of a key, if it has staged one, which counts as read.
+    fn own_write<'s, C>(
+        &self,
+        set: &'s mut WorkingSet<C>,
+        snapshot: u64,
+        hash: u64,
+        key: &[u8],
+    ) -> Option<&'s Operation<C>> {
+        let entry = set.position(hash, key)?;
+        let Entry { write: Some(write), read_at, .. } = &mut set.entries[entry] else {
+            return None;
+        };
+        // What follows from the write that was read must not outlive it: no resolution may drop or change it.
+        if self.isolation == IsolationLevel::Serializable {
+            read_at.get_or_insert(snapshot);
+        }
+        Some(&write.operation)
+    }
+
     fn check_writable(&self) -> Result<(), Error> {
         if self.read_only {
             return Err(Error::InvalidState("transaction: it is read-only"));
@@ -605,7 +776,7 @@ impl Settings {
         snapshot: u64,
         database: &Database<C>,
         guard: &Guard,
-    ) -> Result<Vec<PlannedWrite<'s, C>>, Error> {
+    ) -> Result<Few<PlannedWrite<'s, C>>, Error> {
         let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
         let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
         if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys, guard) {
@@ -618,12 +789,12 @@ impl Settings {
             }]));
         }
         fail_point!(ReservationsChecked);
-        let mut writes = Vec::with_capacity(set.writes);
-        writes.extend(written().map(|(entry, write)| {
+        let writes = Few::with_capacity(set.writes).extend(written().map(|(entry, write)| {
             let read_at = entry.read_at;
             PlannedWrite {
                 key: entry.key.as_slice(),
                 hash: entry.hash,
+                record: entry.record.as_ref(),
                 operation: &write.operation,
                 basis: read_at.unwrap_or(snapshot),
                 resolution: match (self.isolation, read_at) {
@@ -658,6 +829,9 @@ impl Settings {
 
 /// What must be certified: what was read and is not written. The rest is compared when it is installed.
 fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
+    if set.writes == set.entries.len() && set.ranges.is_empty() {
+        return None;
+    }
     let only_read = set.entries.iter().filter(|entry| entry.read_at.is_some() && entry.write.is_none());
     let mut reads = Vec::with_capacity(only_read.count());
     for entry in &mut set.entries {
@@ -673,6 +847,11 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
     let ranges: Arc<[_]> =
         set.ranges.iter().map(|(range, _)| range.clone()).filter(|range| !range.is_empty()).collect();
     (!reads.is_empty() || !ranges.is_empty()).then_some(Footprint { reads, ranges })
+}
+
+/// Values that were found, read from storage where they are not in memory.
+fn read_all<C: Chunk>(found: Vec<Option<VersionValue<C>>>) -> Result<Vec<Option<Value<C>>>, Error> {
+    found.into_iter().map(|value| value.map(VersionValue::into_value).transpose()).collect()
 }
 
 fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {

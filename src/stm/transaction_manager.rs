@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use super::bound_key::BoundKey;
 use super::commit::Committer;
 use super::conflict::ConflictKind;
 use super::database::{Database, DatabasePool, Keeper};
@@ -28,7 +29,13 @@ pub struct TransactionManager<C: Chunk> {
 
 impl<C: Chunk> Clone for TransactionManager<C> {
     fn clone(&self) -> Self {
-        TransactionManager { pool: Arc::clone(&self.pool), keeper: self.keeper.clone() }
+        TransactionManager::over(Arc::clone(&self.pool), self.keeper.clone())
+    }
+}
+
+impl<C: Chunk> Drop for TransactionManager<C> {
+    fn drop(&mut self) {
+        self.pool.handle_dropped();
     }
 }
 
@@ -106,6 +113,7 @@ impl<C: Chunk> TransactionManager<C> {
     }
 
     pub(super) fn over(pool: Arc<DatabasePool<C>>, keeper: Keeper<C>) -> Self {
+        pool.handle_made();
         TransactionManager { pool, keeper }
     }
 
@@ -134,6 +142,14 @@ impl<C: Chunk> TransactionManager<C> {
     /// Begins a transaction.
     pub fn begin(&self, options: &TransactionOptions) -> Transaction<C> {
         Transaction::begin(&self.pool, &self.keeper, options, None)
+    }
+
+    /// Binds a key: its calls spare looking it up each time. The key need not exist.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a key out of bounds.
+    pub fn bind(&self, key: &[u8]) -> Result<BoundKey<C>, Error> {
+        BoundKey::new(&self.pool, key)
     }
 
     /// Begins the attempts of a transaction that is to be rerun on conflicts.

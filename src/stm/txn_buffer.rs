@@ -4,7 +4,7 @@ use std::ops::{Bound, ControlFlow};
 
 use crossbeam_epoch::{Collector, Guard};
 
-use super::memory::{HashIndex, OrderIndex, Participant, Record};
+use super::memory::{HashIndex, OrderIndex, Participant, Record, RecordRef};
 use super::options::Direction;
 
 pub(crate) struct TxnBuffer<C: Send + Sync + 'static> {
@@ -37,6 +37,11 @@ impl<C: Send + Sync + 'static> TxnBuffer<C> {
         self.hashes.prefetch(hash);
     }
 
+    /// Asks for the record of a hash, as far as it can be told from the bucket.
+    pub fn prefetch_record(&self, hash: u64) {
+        self.hashes.prefetch_record(hash);
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.hashes.len()
@@ -45,6 +50,11 @@ impl<C: Send + Sync + 'static> TxnBuffer<C> {
     /// The record of a key, if it has one.
     pub fn find<'g>(&'g self, hash: u64, key: &[u8], guard: &'g Guard) -> Option<&'g Record<C>> {
         self.hashes.get(hash, key, guard)
+    }
+
+    /// The record that a transaction has found earlier, for a writer, unless it is dead.
+    pub fn known_record<'g>(&'g self, known: &RecordRef<C>, guard: &'g Guard) -> Option<&'g Record<C>> {
+        known.live(guard).filter(|record| self.order.link(record, guard))
     }
 
     /// The record of a key for a writer: made if need be, and in both indexes.

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BinaryHeap};
 
+use crossbeam_epoch::Guard;
+
 use super::conflict::ConflictResolution;
 use super::error::Error;
 use super::key::{KeyBytes, KeyRange};
-use super::memory::RecordRef;
+use super::memory::{Record, RecordRef};
 use super::value::{Chunk, Value};
 
 /// Up to so many entries are searched one by one.
@@ -33,7 +35,8 @@ pub(crate) struct WorkingSet<C> {
 pub(crate) struct Entry<C> {
     pub key: KeyBytes,
     pub hash: u64,
-    /// The record that was read; `None` where there was none, or nothing was read.
+    /// The record that was read, or that a bound key had when it was written; `None` where there was none, or it was not
+    /// looked up. One that the snapshot sees something in stays unsealed.
     pub record: Option<RecordRef<C>>,
     /// The snapshot at which the key was last read.
     pub read_at: Option<u64>,
@@ -107,6 +110,10 @@ impl<C> WorkingSet<C> {
 
     /// Forgets everything. Very large buffers are given back.
     pub fn clear(&mut self) {
+        // Much of what is run reads without a trace.
+        if self.entries.is_empty() && self.ranges.is_empty() && self.next_savepoint == 1 {
+            return;
+        }
         self.entries.clear();
         self.entries.shrink_to(1024);
         self.table.clear();
@@ -161,6 +168,25 @@ impl<C> WorkingSet<C> {
             }
         }
         position
+    }
+
+    /// Notes that a key was read at a snapshot, and the record that it has.
+    pub fn note_read(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        record: Option<&Record<C>>,
+        snapshot: u64,
+        absent: bool,
+        guard: &Guard,
+    ) {
+        let entry = self.entry(hash, key);
+        let entry = &mut self.entries[entry];
+        // It may have an entry without having been looked up, as a write.
+        if entry.record.is_none() {
+            entry.record = record.map(|record| record.share(guard));
+        }
+        (entry.read_at, entry.absent) = (Some(snapshot), absent);
     }
 
     fn place(&mut self, number: usize) {

@@ -298,13 +298,19 @@ impl Bank {
         keys.extend([PAIR[0], PAIR[1], SWITCHES[0], SWITCHES[1], LOG].map(<[u8]>::to_vec));
         let first = random.below(keys.len() as u64) as usize;
         keys.rotate_left(first);
-        for key in keys {
-            if let Some(value) = reader.get(&key)? {
-                seen.insert(key, value);
+        let at_once = random.below(2) == 0;
+        if at_once {
+            let found = reader.get_many(&keys)?;
+            seen.extend(keys.into_iter().zip(found).filter_map(|(key, value)| Some((key, value?))));
+        } else {
+            for key in keys {
+                if let Some(value) = reader.get(&key)? {
+                    seen.insert(key, value);
+                }
             }
         }
         reader.commit()?;
-        if level == ReadCommitted {
+        if level == ReadCommitted && !at_once {
             // Each call has seen another state; none of them an old one.
             assert!(number(seen.get(PAIR[0]).cloned()) >= least);
         } else {
@@ -413,13 +419,19 @@ impl Bank {
     }
 
     fn revive(&self, options: &TransactionOptions) -> Result<(), Error> {
+        let bound = self.database.bind(REVIVED)?;
         for round in 0..2 {
             // The second time it is a tombstone, which may be reclaimed at any time.
             self.database.transact(options, |writer| writer.put(REVIVED, self.maker.chunk(round)))?;
-            self.database.transact(options, |writer| writer.delete(REVIVED))?;
+            self.database.transact(options, |reader| reader.get_bound(&bound))?;
+            self.database.transact(options, |writer| writer.delete_bound(&bound))?;
         }
         self.database.stats();
-        self.database.transact(options, |writer| writer.put(REVIVED, self.maker.chunk(2)))?;
+        self.database.transact(options, |writer| writer.put_bound(&bound, self.maker.chunk(2)))?;
+        self.database.transact(options, |reader| reader.get_bound(&bound))?;
+        // More than are looked for at a time.
+        let keys = vec![REVIVED; 20];
+        self.database.transact(options, |reader| reader.get_many(&keys))?;
         Ok(())
     }
 
@@ -432,7 +444,13 @@ impl Bank {
 
     fn many_slots(&self, level: IsolationLevel) -> Result<(), Error> {
         let mut open: Vec<Transaction<Counted>> = (0..20).map(|_| self.database.begin(&at(level))).collect();
-        open.iter_mut().try_for_each(|transaction| transaction.exists(PAIR[0]).map(|_| ()))
+        open.iter_mut().try_for_each(|transaction| transaction.exists(PAIR[0]).map(|_| ()))?;
+        // A database of its own, whose last handle goes while some of its slots are in use.
+        let other = TransactionManager::new(Options::default());
+        let mut last = other.begin(&at(level));
+        last.put(b"other", self.maker.chunk(1))?;
+        drop((other.begin(&at(level)), other));
+        last.commit().map(|_| ())
     }
 
     fn many_keys(&self, level: IsolationLevel) -> Result<(), Error> {

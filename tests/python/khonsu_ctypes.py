@@ -158,6 +158,7 @@ PROGRESS_FUNCTION = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint64)
 TRANSACT_FUNCTION = ctypes.CFUNCTYPE(c_int32, c_void_p, c_void_p)
 
 _KEY = (c_void_p, c_size_t)
+_KEYS = (POINTER(c_char_p), POINTER(c_size_t))
 _ERROR = POINTER(c_void_p)
 _HANDLE_OUT = POINTER(c_void_p)
 _ARRAY = POINTER(ArrowArray)
@@ -224,6 +225,19 @@ PROTOTYPES = {
     "khonsu_txn_scan": (c_int32, (c_void_p, *_KEY, *_KEY, c_int32, c_uint64, _HANDLE_OUT, _ERROR)),
     "khonsu_txn_scan_prefix": (c_int32, (c_void_p, *_KEY, c_int32, c_uint64, _HANDLE_OUT, _ERROR)),
     "khonsu_txn_scan_stream": (c_int32, (c_void_p, *_KEY, *_KEY, c_int32, c_uint64, _ARROW_STREAM, _ERROR)),
+    "khonsu_key_bind": (c_int32, (c_void_p, *_KEY, _HANDLE_OUT, _ERROR)),
+    "khonsu_key_free": (None, (c_void_p,)),
+    "khonsu_txn_get_bound": (c_int32, (c_void_p, c_void_p, c_void_p, _ARRAY, _SCHEMA, _ERROR)),
+    "khonsu_txn_exists_bound": (c_int32, (c_void_p, c_void_p, POINTER(c_bool), _ERROR)),
+    "khonsu_txn_put_bound": (c_int32, (c_void_p, c_void_p, _ARRAY, c_void_p, _ERROR)),
+    "khonsu_txn_append_bound": (c_int32, (c_void_p, c_void_p, _ARRAY, c_void_p, _ERROR)),
+    "khonsu_txn_delete_bound": (c_int32, (c_void_p, c_void_p, _ERROR)),
+    "khonsu_txn_get_many": (c_int32, (c_void_p, *_KEYS, c_size_t, c_void_p, _ARRAY, _SCHEMA, _ERROR)),
+    "khonsu_txn_get_many_bound": (
+        c_int32,
+        (c_void_p, POINTER(c_void_p), c_size_t, c_void_p, _ARRAY, _SCHEMA, _ERROR),
+    ),
+    "khonsu_txn_get_many_stream": (c_int32, (c_void_p, *_KEYS, c_size_t, POINTER(c_bool), _ARROW_STREAM, _ERROR)),
     "khonsu_txn_savepoint": (c_int32, (c_void_p, POINTER(c_uint64), _ERROR)),
     "khonsu_txn_rollback_to": (c_int32, (c_void_p, c_uint64, _ERROR)),
     "khonsu_txn_release": (c_int32, (c_void_p, c_uint64, _ERROR)),
@@ -426,6 +440,12 @@ class Schema(_Handle):
         return pa.Schema._import_from_c(_address(exported))
 
 
+class Key(_Handle):
+    """A bound key: made by Database.bind."""
+
+    _free = "khonsu_key_free"
+
+
 class Database(_Handle):
     _free = "khonsu_db_free"
 
@@ -440,6 +460,11 @@ class Database(_Handle):
         with _Options("txn_options", settings) as options:
             call("khonsu_db_begin", self.handle, options, byref(handle))
         return Transaction(handle)
+
+    def bind(self, key):
+        handle = c_void_p()
+        call("khonsu_key_bind", self.handle, key, len(key), byref(handle))
+        return Key(handle)
 
     def transact(self, function, **settings):
         """Runs function(transaction) until it commits; returns its result and the commit's version."""
@@ -525,6 +550,11 @@ class Database(_Handle):
         call("khonsu_db_import", self.handle, os.fsencode(path))
 
 
+def _keys(keys):
+    """The pointers, the lengths, and how many."""
+    return (c_char_p * len(keys))(*keys), (c_size_t * len(keys))(*map(len, keys)), len(keys)
+
+
 def _bound(key):
     return (None, 0) if key is None else (key, len(key))
 
@@ -540,6 +570,50 @@ class Transaction(_Handle):
         if call("khonsu_txn_get", self.handle, key, len(key), byref(array), byref(schema)) == NOT_FOUND:
             return None
         return import_batch(array, schema)
+
+    def get_bound(self, key):
+        array, schema = ArrowArray(), ArrowSchema()
+        if call("khonsu_txn_get_bound", self.handle, key.handle, None, byref(array), byref(schema)) == NOT_FOUND:
+            return None
+        return import_batch(array, schema)
+
+    def exists_bound(self, key):
+        found = c_bool()
+        call("khonsu_txn_exists_bound", self.handle, key.handle, byref(found))
+        return found.value
+
+    def put_bound(self, key, batch, schema):
+        array, exported = export_batch(batch)
+        exported.release(byref(exported))
+        call("khonsu_txn_put_bound", self.handle, key.handle, byref(array), schema.handle)
+
+    def append_bound(self, key, batch, schema):
+        array, exported = export_batch(batch)
+        exported.release(byref(exported))
+        call("khonsu_txn_append_bound", self.handle, key.handle, byref(array), schema.handle)
+
+    def delete_bound(self, key):
+        call("khonsu_txn_delete_bound", self.handle, key.handle)
+
+    def get_many(self, keys, schema=None):
+        """The values of keys, bound ones or bytes; None where there is none."""
+        arrays, schemas = (ArrowArray * len(keys))(), (ArrowSchema * len(keys))()
+        wanted = None if schema is None else schema.handle
+        if keys and isinstance(keys[0], Key):
+            handles = (c_void_p * len(keys))(*(key.handle for key in keys))
+            call("khonsu_txn_get_many_bound", self.handle, handles, len(keys), wanted, arrays, schemas)
+        else:
+            call("khonsu_txn_get_many", self.handle, *_keys(keys), wanted, arrays, schemas)
+        present = [bool(array.release) for array in arrays]
+        assert present == [bool(schema.release) for schema in schemas]
+        pairs = zip(present, arrays, schemas)
+        return [import_batch(array, schema) if found else None for found, array, schema in pairs]
+
+    def get_many_reader(self, keys):
+        """Whether each key has a value, and the entries."""
+        stream, present = ArrowArrayStream(), (c_bool * len(keys))()
+        call("khonsu_txn_get_many_stream", self.handle, *_keys(keys), present, byref(stream))
+        return list(present), import_reader(stream)
 
     def get_with_schema(self, key, schema):
         array = ArrowArray()

@@ -99,6 +99,69 @@ class Basics(unittest.TestCase):
         self.assertTrue(north.equals(back))
         self.assertEqual([b"AMS", b"CAI"], back["key"].to_pylist())
 
+    def test_bound_keys(self):
+        with khonsu.Schema(numbers().schema) as schema, self.db.bind(b"a") as key:
+            for round in range(3):
+                with self.db.begin() as txn:
+                    self.assertIsNone(txn.get_bound(key))
+                    txn.put_bound(key, numbers(round), schema)
+                    txn.append_bound(key, numbers(7), schema)
+                    txn.commit()
+                self.assertEqual([round, 7], self.committed(b"a"))
+                with self.db.begin() as txn:
+                    self.assertTrue(txn.exists_bound(key))
+                    self.assertEqual([round, 7], values_of(txn.get_bound(key)))
+                    txn.delete_bound(key)
+                    txn.commit()
+                self.db.stats()  # reclaims it
+            other = khonsu.Database()
+            with other, other.begin() as txn, self.assertRaises(khonsu.KhonsuError) as raised:
+                txn.exists_bound(key)
+            self.assertEqual(khonsu.INVALID_ARGUMENT, raised.exception.status)
+
+    def test_many(self):
+        names = [b"key %03d" % number for number in range(100)]
+        with self.db.begin() as txn:
+            for number, name in enumerate(names):
+                if number % 3:
+                    txn.put(name, numbers(number))
+            txn.commit()
+        expected = [[number] if number % 3 else None for number in range(100)]
+        bound = [self.db.bind(name) for name in names]
+        with self.db.begin() as txn, khonsu.Schema(numbers().schema) as schema:
+            for keys in (names, bound):
+                for wanted in (None, schema):
+                    found = txn.get_many(keys, wanted)
+                    self.assertEqual(expected, [batch and values_of(batch) for batch in found])
+            present, reader = txn.get_many_reader(names[::-1])
+            table = reader.read_all()
+            self.assertEqual([rows is not None for rows in expected[::-1]], present)
+            self.assertEqual([name for name, rows in zip(names, expected) if rows][::-1], table["key"].to_pylist())
+            self.assertEqual([], txn.get_many([]))
+            self.assertEqual(([], 0), (txn.get_many_reader([])[0], txn.get_many_reader([])[1].read_all().num_rows))
+            txn.put(names[1], pa.record_batch({"text": ["another schema"]}))
+            for call in (lambda: txn.get_many(names, schema), lambda: txn.get_many_reader(names)):
+                with self.assertRaises(khonsu.KhonsuError) as raised:
+                    call()
+                self.assertEqual(khonsu.SCHEMA_MISMATCH, raised.exception.status)
+            self.assertEqual([2], values_of(txn.get_many(names[:3])[2]))
+            txn.commit()
+
+    def test_many_is_certified(self):
+        for bind in (lambda name: name, self.db.bind):
+            keys = [bind(b"x"), bind(b"y")]
+            first, second = self.db.begin(), self.db.begin()
+            for txn in (first, second):
+                txn.get_many(keys)
+            first.put(b"x", numbers(1))
+            second.put(b"y", numbers(1))
+            first.commit()
+            with self.assertRaises(khonsu.KhonsuError) as raised:
+                second.commit()
+            self.assertEqual(khonsu.CONFLICT, raised.exception.status)
+            first.close()
+            second.close()
+
     def test_scan_of_nothing(self):
         with self.db.begin() as txn:
             table = txn.scan_reader(b"x", b"y").read_all()

@@ -13,7 +13,7 @@ use std::ops::Bound;
 use std::sync::Mutex;
 
 use khonsu::stm::{
-    Chunk, ConflictResolution, Direction, Error, GlobalId, IsolationLevel, KeyRange, Options, PrepareOptions,
+    BoundKey, Chunk, ConflictResolution, Direction, Error, GlobalId, IsolationLevel, KeyRange, Options, PrepareOptions,
     Transaction, TransactionManager, TransactionOptions, Value, Vote,
 };
 use khonsu::two_phase_commit::TwoPhaseCommitParticipant;
@@ -130,6 +130,10 @@ fn rows(value: &Value<Number>) -> Vec<u64> {
     value.chunks().iter().map(Number::number).collect()
 }
 
+fn text(key: &BoundKey<Number>) -> String {
+    String::from_utf8(key.as_bytes().to_vec()).expect("keys of the tests are text")
+}
+
 impl History {
     /// A history that begins with these keys, each a value of one row.
     pub fn new(keys: &[(&str, u64)]) -> Self {
@@ -217,6 +221,32 @@ impl Session<'_> {
         let found = self.transaction.get(key.as_bytes()).expect("get").as_ref().map(rows);
         self.record.steps.push(Step::Get(key.to_owned(), found.clone()));
         found
+    }
+
+    /// As `get`, by a bound key.
+    pub fn get_bound(&mut self, key: &BoundKey<Number>) -> Option<Vec<u64>> {
+        let found = self.transaction.get_bound(key).expect("get_bound").as_ref().map(rows);
+        self.record.steps.push(Step::Get(text(key), found.clone()));
+        found
+    }
+
+    /// As `get` of each, at once.
+    pub fn get_many(&mut self, keys: &[&str]) -> Vec<Option<Vec<u64>>> {
+        let found = self.transaction.get_many(keys).expect("get_many");
+        let found: Vec<_> = found.iter().map(|value| value.as_ref().map(rows)).collect();
+        let steps = keys.iter().zip(&found).map(|(key, rows)| Step::Get((*key).to_owned(), rows.clone()));
+        self.record.steps.extend(steps);
+        found
+    }
+
+    pub fn put_bound(&mut self, key: &BoundKey<Number>, number: u64) {
+        self.transaction.put_bound(key, Number::new(number)).expect("put_bound");
+        self.record.steps.push(Step::Put(text(key), number));
+    }
+
+    pub fn delete_bound(&mut self, key: &BoundKey<Number>) {
+        self.transaction.delete_bound(key).expect("delete_bound");
+        self.record.steps.push(Step::Delete(text(key)));
     }
 
     /// The one row of a key, 0 where it has no value.

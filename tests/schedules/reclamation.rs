@@ -48,6 +48,59 @@ fn a_key_goes_and_comes_back() {
     });
 }
 
+/// The same by way of a bound key that all share, whose record is replaced meanwhile.
+#[test]
+fn a_bound_key_goes_and_comes_back() {
+    explore(&["1111"], || {
+        let history = History::new(&[("a", 1), ("k", 1)]);
+        let bound = history.database.bind(b"k").expect("a short key");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                history.run("delete", &resolving(ConflictResolution::Replace), |delete| delete.delete_bound(&bound));
+                history.database.stats();
+            });
+            scope.spawn(|| {
+                history.run("put", &resolving(ConflictResolution::Replace), |put| put.put_bound(&bound, 2));
+                history.database.stats();
+            });
+            scope.spawn(|| {
+                history.run("get", &read_only(), |reader| {
+                    let found = reader.get_bound(&bound);
+                    assert_eq!(found, reader.get("k"));
+                });
+                history.run("many", &read_only(), |reader| {
+                    let found = reader.get_many(&["k", "a"]);
+                    assert_eq!(found[0], reader.get_bound(&bound));
+                });
+            });
+        });
+        check_what_is_left(&history);
+        drop(bound);
+        history.judge(&["delete", "put", "get", "many"])
+    });
+}
+
+/// Two that read what the other one writes, by bound keys, of which one has no record at first.
+#[test]
+fn bound_keys_skew_no_writes() {
+    explore(&["10", "01"], || {
+        let history = History::new(&[("k", 1)]);
+        let keys = ["k", "l"].map(|key| history.database.bind(key.as_bytes()).expect("a short key"));
+        thread::scope(|scope| {
+            for (name, read, written) in [("1", 0, 1), ("2", 1, 0)] {
+                let (history, keys) = (&history, &keys);
+                scope.spawn(move || {
+                    history.run(name, &serializable(), |one| {
+                        one.get_bound(&keys[read]);
+                        one.put_bound(&keys[written], 2);
+                    });
+                });
+            }
+        });
+        history.judge(&["1", "2"])
+    });
+}
+
 /// The record is sealed by one, met by two writers at once, and replaced by the one or the other.
 #[test]
 fn a_sealed_key_is_put_by_two() {

@@ -281,6 +281,50 @@ fn export_plain(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u
     }
 }
 
+/// What marking asks of a struct of either kind.
+trait Released: Sized {
+    fn parts(&mut self) -> (&mut Option<unsafe extern "C" fn(*mut Self)>, *mut c_void, bool);
+}
+
+macro_rules! released {
+    ($type:ty) => {
+        impl Released for $type {
+            fn parts(&mut self) -> (&mut Option<unsafe extern "C" fn(*mut Self)>, *mut c_void, bool) {
+                (&mut self.release, self.private_data, self.n_children == 0 && self.dictionary.is_null())
+            }
+        }
+    };
+}
+
+released!(ArrowSchema);
+released!(ArrowArray);
+
+/// Marks a struct that stands under one of `block`, unless it was moved away, by `mark` if there is more under it; returns
+/// how many were marked.
+///
+/// # Safety
+/// As for the `mark` of its kind, but the struct may be released already, or be another one that a consumer has put into
+/// the place of ours.
+#[inline]
+unsafe fn mark_child<T: Released>(child: *mut T, block: *mut c_void, mark: unsafe fn(*mut T) -> usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (release, private_data, is_leaf) = (*child).parts();
+        match *release {
+            None => 0,
+            Some(_) if private_data == block && is_leaf => {
+                *release = None;
+                1
+            }
+            Some(_) if private_data == block => mark(child),
+            Some(release) => {
+                release(child);
+                0
+            }
+        }
+    }
+}
+
 macro_rules! release_callback {
     ($callback:ident, $mark:ident, $type:ty, $block:ty) => {
         /// The release callback of exported structs.
@@ -313,19 +357,13 @@ macro_rules! release_callback {
             // the structs out; a struct that was moved away has no release.
             unsafe {
                 (*exported).release = None;
+                let children = (*exported).children;
+                for number in 0..(*exported).n_children as usize {
+                    released += mark_child(*children.add(number), (*exported).private_data, $mark);
+                }
                 let dictionary = (*exported).dictionary;
-                let children = (0..(*exported).n_children as usize)
-                    .map(|child| *(*exported).children.add(child))
-                    .chain((!dictionary.is_null()).then_some(dictionary));
-                for child in children {
-                    if let Some(release) = (*child).release {
-                        if (*child).private_data == (*exported).private_data {
-                            released += $mark(child);
-                        } else {
-                            // A consumer put another array into the place of ours.
-                            release(child);
-                        }
-                    }
+                if !dictionary.is_null() {
+                    released += mark_child(dictionary, (*exported).private_data, $mark);
                 }
             }
             released

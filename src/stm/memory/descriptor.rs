@@ -13,6 +13,7 @@ use crate::stm::commit_log::Prepared;
 use crate::stm::dependency_tracker::Footprint;
 use crate::stm::error::Error;
 use crate::stm::evictable::VersionValue;
+use crate::stm::few::Few;
 use crate::stm::global_id::GlobalId;
 use crate::stm::meters::Meters;
 use crate::stm::options::Durability;
@@ -77,7 +78,7 @@ pub(crate) struct Descriptor<C> {
     low: AtomicU64,
     /// The records that it writes and its versions of them. The owner alone touches it before READY, and nobody changes
     /// it from then on.
-    installed: UnsafeCell<Vec<Installed<C>>>,
+    installed: UnsafeCell<Few<Installed<C>>>,
     /// What is needed where there is a log; apart, as most have none. What is in the cells is written and read like
     /// `installed`.
     to_log: Option<Box<ToLog<C>>>,
@@ -243,7 +244,7 @@ impl<'g, C: Chunk> Installation<'g, C> {
         let descriptor = NonNull::from(Box::leak(Box::new(Descriptor {
             phase: AtomicU64::new(Phase::Installing.encode()),
             low: AtomicU64::new(0),
-            installed: UnsafeCell::new(Vec::with_capacity(writes)),
+            installed: UnsafeCell::new(Few::with_capacity(writes)),
             to_log: is_logged
                 .then(|| Box::new(ToLog { logged: UnsafeCell::new(None), bases: UnsafeCell::new(Vec::new()) })),
             snapshot,

@@ -14,7 +14,7 @@ use crossbeam_epoch::Guard;
 use crossbeam_utils::CachePadded;
 
 use super::prefetch;
-use super::record::{Record, RecordRef};
+use super::record::{Record, RecordRef, give_back};
 use super::segments::Segments;
 use crate::stm::sync::{self, AtomicU64, AtomicUsize, Ordering};
 
@@ -94,6 +94,17 @@ impl<C> HashIndex<C> {
     /// Asks for the bucket of a hash, in the cache.
     pub fn prefetch(&self, hash: u64) {
         prefetch(self.buckets.get((hash as usize) & (self.bucket_count.load(Ordering::Relaxed) - 1)));
+    }
+
+    /// Asks for the record that stands behind the bucket of a hash, which is mostly the one of the key, when the bucket is
+    /// there.
+    pub fn prefetch_record(&self, hash: u64) {
+        let bucket = self.buckets.get((hash as usize) & (self.bucket_count.load(Ordering::Relaxed) - 1));
+        // Relaxed: nothing is read through it.
+        let link = bucket.next.load(Ordering::Relaxed);
+        if link & BUCKET == 0 {
+            prefetch(ptr::without_provenance::<Record<C>>(link & !DELETED));
+        }
     }
 
     /// The nearest linked bucket at or before the place of `hash`.
@@ -196,7 +207,8 @@ impl<C> HashIndex<C> {
                         continue 'restart;
                     }
                     fail_point!(UnlinkedFromHashIndex);
-                    give_back(record, guard);
+                    // SAFETY: the swap has unlinked it, which happens once; the index had a count.
+                    unsafe { give_back(record, guard) };
                     next = after & !DELETED;
                     continue;
                 }
@@ -274,18 +286,6 @@ impl<C> HashIndex<C> {
 /// may share an order also without sharing a hash; the search compares keys.
 fn record_order(hash: u64) -> u64 {
     hash.reverse_bits() | 1
-}
-
-/// Gives the index's count of an unlinked record back, when no pin can have found the record in the index any more.
-fn give_back<C>(record: &Record<C>, guard: &Guard) {
-    let record = ptr::from_ref(record).expose_provenance();
-    // SAFETY: the caller has unlinked it, which happens once; the closure owns nothing but the index's count. Records
-    // may be dropped on any thread: versions and values are `Send`.
-    unsafe {
-        guard.defer_unchecked(move || {
-            drop(RecordRef::from_raw(ptr::with_exposed_provenance::<Record<C>>(record)));
-        });
-    }
 }
 
 impl<C> Drop for HashIndex<C> {

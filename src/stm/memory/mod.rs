@@ -7,7 +7,9 @@
 //!    unlinked from everything that leads to it.
 //! 2. *Records.* A record is counted ([`RecordRef`]). The hash index owns one count, each node of the order index one,
 //!    and whoever keeps a record beyond a guard one more. An index gives its count back only through the collector, so
-//!    that a record found under a guard has a count above zero for as long as the guard lives, and may be cloned.
+//!    that a record found under a guard has a count above zero for as long as the guard lives, and may be cloned. The
+//!    hash index has a record until it is sealed: one that is kept and found unsealed is as good as found there. A bound
+//!    key gives the count of what it has replaced back through the collector, too.
 //! 3. *Chains.* Versions are linked newest first, stamps strictly decreasing. Only the head may be undecided or
 //!    aborted; where commits are logged, those on their way to the log may stand in any number above the newest
 //!    committed version, and those that failed there anywhere. The head changes by compare-and-swap alone. Links below
@@ -28,6 +30,7 @@
 
 #![allow(unsafe_code)]
 
+mod bound;
 mod decision;
 mod descriptor;
 mod index;
@@ -42,6 +45,7 @@ mod segments;
 mod stack;
 mod version;
 
+pub(crate) use bound::BoundRecord;
 pub(crate) use decision::{DecisionWord, Standing};
 #[cfg(all(test, feature = "loom"))]
 pub(crate) use descriptor::Announcement;

@@ -13,13 +13,45 @@ use std::ptr;
 use crossbeam_epoch::{Collector, Guard};
 use crossbeam_skiplist::base::SkipList;
 
+use super::prefetch;
 use super::record::{Record, RecordRef};
 use crate::stm::options::Direction;
+use crate::stm::sync::uncontended::AtomicU64;
 use crate::stm::sync::{Ordering, fence, foreign};
 
 pub(crate) struct OrderIndex<C: Send + Sync + 'static> {
-    list: SkipList<OrderKey<C>, ()>,
+    list: SkipList<OrderKey<C>, Ahead>,
 }
+
+/// How many nodes ahead a walk asks for one.
+const AHEAD: usize = 8;
+
+/// In a node, where the one that stands [`AHEAD`] nodes further on is, or was when a walk came along last: a hint for the
+/// cache, never followed. A list is walked from one node to the next, each of which would be waited for; with these the
+/// waits overlap.
+#[derive(Default)]
+struct Ahead(AtomicU64);
+
+impl Ahead {
+    /// Asks for the node that is ahead. Its key and its first link may stand in two lines.
+    fn prefetch(&self) {
+        let node: *const u8 = ptr::without_provenance(self.0.load(Ordering::Relaxed) as usize);
+        prefetch(node);
+        prefetch(node.wrapping_add(NODE_HEAD));
+    }
+
+    /// Notes the node that is ahead, by what stands first in it.
+    fn note(&self, node: &Ahead) {
+        let address = ptr::from_ref(node).addr() as u64;
+        // Hot nodes are written once, and stay in the caches of all.
+        if self.0.load(Ordering::Relaxed) != address {
+            self.0.store(address, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Bytes of a node before its links.
+const NODE_HEAD: usize = size_of::<Ahead>() + size_of::<OrderKey<u64>>() + size_of::<usize>();
 
 /// Keeps its record alive.
 struct OrderKey<C> {
@@ -150,7 +182,7 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
         }
         loop {
             foreign::publish();
-            let entry = self.list.get_or_insert(OrderKey::new(record.share(guard)), (), guard);
+            let entry = self.list.get_or_insert(OrderKey::new(record.share(guard)), Ahead::default(), guard);
             let holder = entry.key().record();
             if ptr::eq(holder, record) {
                 entry.release(guard);
@@ -210,8 +242,16 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
             (Direction::Reverse, _, Bound::Unbounded) => self.list.back(guard),
             (Direction::Reverse, _, end) => self.list.upper_bound(end, guard),
         };
+        let mut passed: [Option<&Ahead>; AHEAD] = [None; AHEAD];
+        let mut turn = 0;
         while let Some(entry) = next {
             let key = entry.key();
+            if direction == Direction::Forward {
+                let ahead = entry.value();
+                ahead.prefetch();
+                passed[turn].replace(ahead).into_iter().for_each(|behind| behind.note(ahead));
+                turn = (turn + 1) % AHEAD;
+            }
             let within = match (direction, &start, &end) {
                 (Direction::Forward, _, Bound::Included(end)) => key.probe <= *end,
                 (Direction::Forward, _, Bound::Excluded(end)) => key.probe < *end,

@@ -1,5 +1,10 @@
 //! The pool of transaction contexts. A slot holds what one running transaction needs, and what the others see of it.
 //! Slots are claimed by one swap, reused by whoever comes next, and freed with the database.
+//!
+//! Whoever has claimed a slot keeps the pool. Counting that would make all threads write one line of memory twice a
+//! transaction, so a free slot goes on holding its count of the pool for the next to claim it. That is a cycle, which
+//! [`close`](Pool::close) breaks when the last handle of the database goes: it takes the counts out of the free slots,
+//! and marks the claimed ones, which give theirs back when they are released.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
@@ -11,7 +16,7 @@ use crossbeam_utils::CachePadded;
 use super::descriptor::Announcement;
 use super::segments::Segments;
 use crate::stm::snapshot::SlotWord;
-use crate::stm::sync::{self, AtomicBool, AtomicUsize, Ordering, foreign, thread_local};
+use crate::stm::sync::{self, AtomicBool, AtomicU8, AtomicUsize, Ordering, foreign, thread_local};
 
 const FIRST_SEGMENT_BITS: u32 = if sync::MODELLED { 1 } else { 4 };
 const SEGMENTS: usize = 28;
@@ -19,17 +24,27 @@ const SEGMENTS: usize = 28;
 /// Transaction contexts `T`, and the database `S` that they belong to. The chunks of its values are `C`.
 pub(crate) struct Pool<T, S, C> {
     /// Before `shared`: contexts participate in the collector of the shared part, and go first.
-    slots: Segments<Slot<T, C>, FIRST_SEGMENT_BITS, SEGMENTS>,
+    slots: Segments<Slot<T, S, C>, FIRST_SEGMENT_BITS, SEGMENTS>,
     len: AtomicUsize,
+    /// Whether free slots may hold a count of the pool.
+    is_open: AtomicBool,
+    handles: CachePadded<AtomicUsize>,
     shared: S,
 }
 
-struct Slot<T, C> {
+struct Slot<T, S, C> {
     presence: CachePadded<Presence<C>>,
-    claimed: AtomicBool,
+    /// [`CLAIMED`] and [`CLOSING`], or 0.
+    state: AtomicU8,
     /// Of whoever has claimed the slot; made by the first.
     context: UnsafeCell<Option<T>>,
+    /// A count of the pool; always there while it is claimed by [`Pool::claim`]. Touched like the context.
+    pool: UnsafeCell<Option<Arc<Pool<T, S, C>>>>,
 }
+
+const CLAIMED: u8 = 1;
+/// The slot must hold no count of the pool when it is free.
+const CLOSING: u8 = 2;
 
 /// What the others see of the transaction in a slot.
 pub(crate) struct Presence<C> {
@@ -37,18 +52,19 @@ pub(crate) struct Presence<C> {
     pub announcement: Announcement<C>,
 }
 
-impl<T, C> Default for Slot<T, C> {
+impl<T, S, C> Default for Slot<T, S, C> {
     fn default() -> Self {
         Slot {
             presence: CachePadded::new(Presence { word: SlotWord::new(), announcement: Announcement::new() }),
-            claimed: AtomicBool::new(false),
+            state: AtomicU8::new(0),
             context: UnsafeCell::new(None),
+            pool: UnsafeCell::new(None),
         }
     }
 }
 
 // SAFETY: a context is touched only by the thread that has claimed its slot; the claim hands it over (acquire and
-// release of `claimed`). Contexts must be `Send`; the shared part is shared.
+// release of `state`). Contexts must be `Send`; the shared part is shared.
 unsafe impl<T: Send, S: Send + Sync, C: Send + Sync> Sync for Pool<T, S, C> {}
 // SAFETY: as above.
 unsafe impl<T: Send, S: Send, C: Send + Sync> Send for Pool<T, S, C> {}
@@ -60,8 +76,49 @@ thread_local! {
 
 impl<T, S, C> Pool<T, S, C> {
     pub fn new(shared: S) -> Arc<Self> {
-        let pool = Pool { slots: Segments::new(), len: AtomicUsize::new(1 << FIRST_SEGMENT_BITS), shared };
-        Arc::new(pool)
+        Arc::new(Pool {
+            slots: Segments::new(),
+            len: AtomicUsize::new(1 << FIRST_SEGMENT_BITS),
+            is_open: AtomicBool::new(false),
+            handles: CachePadded::new(AtomicUsize::new(0)),
+            shared,
+        })
+    }
+
+    /// Counts a handle, which says [`handle_dropped`](Pool::handle_dropped) at its end.
+    pub fn handle_made(&self) {
+        // Relaxed: a new one is made of another, or before anything is closed.
+        if self.handles.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.is_open.store(true, Ordering::SeqCst);
+        }
+    }
+
+    pub fn handle_dropped(&self) {
+        // AcqRel: what the others have done comes before the closing.
+        if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.close();
+        }
+    }
+
+    /// Takes the counts of the pool out of all slots, now or when they are released. The caller has one.
+    fn close(&self) {
+        // SeqCst, with the length: a slot that is beyond it here is claimed by somebody who sees the pool closed.
+        self.is_open.store(false, Ordering::SeqCst);
+        for number in 0..self.len.load(Ordering::SeqCst) {
+            let slot = self.slot(number);
+            let mut state = slot.state.load(Ordering::Relaxed);
+            // AcqRel: acquire, to take over the slot; release, so that it is handed on as it was.
+            while let Err(now) =
+                slot.state.compare_exchange(state, CLAIMED | CLOSING, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                state = now;
+            }
+            if state & CLAIMED == 0 {
+                fail_point!(SlotClosing);
+                // SAFETY: the claim is ours, and so is a count of the pool, by the borrow.
+                unsafe { Slot::release(slot) };
+            }
+        }
     }
 
     pub fn shared(&self) -> &S {
@@ -73,7 +130,7 @@ impl<T, S, C> Pool<T, S, C> {
         self.len.load(Ordering::Relaxed)
     }
 
-    fn slot(&self, number: usize) -> &Slot<T, C> {
+    fn slot(&self, number: usize) -> &Slot<T, S, C> {
         self.slots.get(number)
     }
 
@@ -99,15 +156,22 @@ impl<T, S, C> Pool<T, S, C> {
             for number in start..start + len {
                 let number = number & (len - 1);
                 let slot = self.slot(number);
-                if !slot.claimed.load(Ordering::Relaxed)
-                    // Acquire: pairs with the release in `Claim::drop`.
-                    && slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
-                {
-                    HINT.with(|hint| hint.set(number));
+                if slot.try_claim() {
+                    if number != start {
+                        HINT.with(|hint| hint.set(number));
+                    }
                     fail_point!(SlotClaimed);
                     // SAFETY: the claim is ours.
-                    unsafe { &mut *slot.context.get() }.get_or_insert_with(|| make(&self.shared));
-                    return Claim { slot: NonNull::from(slot), pool: Arc::clone(self) };
+                    let (context, pool) = unsafe { (&mut *slot.context.get(), &mut *slot.pool.get()) };
+                    context.get_or_insert_with(|| make(&self.shared));
+                    if pool.is_none() {
+                        *pool = Some(Arc::clone(self));
+                        // SeqCst: see `close`.
+                        if !self.is_open.load(Ordering::SeqCst) {
+                            slot.state.fetch_or(CLOSING, Ordering::Relaxed);
+                        }
+                    }
+                    return Claim { slot: NonNull::from(slot) };
                 }
             }
             fail_point!(BeforeMoreSlots);
@@ -124,23 +188,50 @@ impl<T, S, C> Pool<T, S, C> {
     pub fn visit_free(&self, mut visit: impl FnMut(&mut T)) {
         for number in 0..self.len() {
             let slot = self.slot(number);
-            // Acquire and release: as in `claim` and `Claim::drop`.
-            if slot.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            if slot.try_claim() {
                 // SAFETY: the claim is ours.
                 if let Some(context) = unsafe { &mut *slot.context.get() } {
                     fail_point!(SlotVisited);
                     visit(context);
                 }
-                slot.claimed.store(false, Ordering::Release);
+                // SAFETY: as in `close`.
+                unsafe { Slot::release(slot) };
             }
         }
     }
 }
 
+impl<T, S, C> Slot<T, S, C> {
+    fn try_claim(&self) -> bool {
+        let state = self.state.load(Ordering::Relaxed);
+        state & CLAIMED == 0
+            // Acquire: pairs with the release in `release`.
+            && self.state.compare_exchange(state, state | CLAIMED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Ends a claim. The slot may be gone then, with its pool; hence no reference to it.
+    ///
+    /// # Safety
+    /// The claim is the caller's, who does not use the slot afterwards, unless the pool is kept in another way.
+    unsafe fn release(slot: *const Self) {
+        // SAFETY: the slot is there until the claim has ended, and the count of the pool is ours with the claim.
+        let pool = unsafe {
+            // Release: hands the context over to the next claim.
+            if (*slot).state.compare_exchange(CLAIMED, 0, Ordering::Release, Ordering::Relaxed).is_ok() {
+                return;
+            }
+            let pool = (*(*slot).pool.get()).take();
+            (*slot).state.store(CLOSING, Ordering::Release);
+            pool
+        };
+        fail_point!(SlotClosed);
+        drop(pool);
+    }
+}
+
 /// A claimed slot: exclusive access to its context. It keeps the database alive.
 pub(crate) struct Claim<T, S, C> {
-    slot: NonNull<Slot<T, C>>,
-    pool: Arc<Pool<T, S, C>>,
+    slot: NonNull<Slot<T, S, C>>,
 }
 
 // SAFETY: it is exclusive access to a context, which is `Send`, and a count of the pool, which is shared.
@@ -149,29 +240,26 @@ unsafe impl<T: Send, S: Send + Sync, C: Send + Sync> Send for Claim<T, S, C> {}
 unsafe impl<T: Send, S: Send + Sync, C: Send + Sync> Sync for Claim<T, S, C> {}
 
 impl<T, S, C> Claim<T, S, C> {
-    fn slot(&self) -> &Slot<T, C> {
-        // SAFETY: slots live as long as the pool.
-        unsafe { self.slot.as_ref() }
-    }
-
     pub fn pool(&self) -> &Arc<Pool<T, S, C>> {
-        &self.pool
+        // SAFETY: the slot has a count of the pool while it is claimed, so both live; only the end of the claim touches
+        // it.
+        unsafe { (*self.slot.as_ref().pool.get()).as_ref().unwrap_unchecked() }
     }
 
     /// The context, with what it is used on.
     pub fn parts(&mut self) -> (&mut T, &Pool<T, S, C>, &Presence<C>) {
         let slot = self.slot.as_ptr();
         // SAFETY: slots live as long as the pool; the claim is exclusive and made the context, and `self` is borrowed
-        // exclusively for as long as the parts are. The presence is a field of its own.
-        unsafe { ((*(*slot).context.get()).as_mut().unwrap_unchecked(), &self.pool, &(*slot).presence) }
+        // exclusively for as long as the parts are. The presence and the pool are fields of their own.
+        unsafe { ((*(*slot).context.get()).as_mut().unwrap_unchecked(), self.pool(), &(*slot).presence) }
     }
 }
 
 impl<T, S, C> Drop for Claim<T, S, C> {
     fn drop(&mut self) {
         fail_point!(BeforeSlotReleased);
-        // Release: hands the context over to the next claim.
-        self.slot().claimed.store(false, Ordering::Release);
+        // SAFETY: it is there as long as it is claimed; the claim ends here, and nothing is used afterwards.
+        unsafe { Slot::release(self.slot.as_ptr()) };
     }
 }
 
@@ -216,5 +304,51 @@ mod tests {
             drop(pool.claim(make));
         }
         assert_eq!(made.get(), 1000);
+    }
+
+    /// Who is there when the last handle goes, and who comes later, keeps the pool no longer than a claim.
+    #[test]
+    fn a_closed_pool_goes_with_the_last_claim() {
+        for opened in [false, true] {
+            let pool = Pool::<u32, (), u64>::new(());
+            if opened {
+                pool.handle_made();
+            }
+            let early: Vec<_> = (0..40).map(|_| pool.claim(|()| 1)).collect();
+            let late = pool.claim(|()| 2);
+            drop(early);
+            assert_eq!(Arc::strong_count(&pool), if opened { 42 } else { 2 });
+            if opened {
+                pool.handle_made();
+                pool.handle_dropped();
+                assert_eq!(Arc::strong_count(&pool), 42);
+                pool.handle_dropped();
+            }
+            assert_eq!(Arc::strong_count(&pool), 2);
+            drop((0..100).map(|_| pool.claim(|()| 3)).collect::<Vec<_>>());
+            assert_eq!(Arc::strong_count(&pool), 2);
+            let gone = Arc::downgrade(&pool);
+            drop(pool);
+            assert!(gone.upgrade().is_some());
+            drop(late);
+            assert!(gone.upgrade().is_none());
+        }
+    }
+
+    #[test]
+    fn claims_race_with_the_closing() {
+        for _ in 0..200 {
+            let pool = Pool::<u32, (), u64>::new(());
+            pool.handle_made();
+            let gone = Arc::downgrade(&pool);
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    let pool = Arc::clone(&pool);
+                    scope.spawn(move || (0..50).for_each(|_| drop((pool.claim(|()| 1), pool.claim(|()| 1)))));
+                }
+                scope.spawn(move || pool.handle_dropped());
+            });
+            assert!(gone.upgrade().is_none());
+        }
     }
 }

@@ -70,6 +70,33 @@ impl<C> RecordRef<C> {
     }
 }
 
+impl<C> RecordRef<C> {
+    /// The record for as long as a guard, unless it is sealed.
+    pub fn live<'g>(&self, _guard: &'g Guard) -> Option<&'g Record<C>> {
+        if self.is_sealed() {
+            return None;
+        }
+        // SAFETY: invariant 2: unsealed it is in the hash index still, which gives its count back later than the guard
+        // ends.
+        Some(unsafe { self.0.as_ref() })
+    }
+}
+
+/// Gives a count of a record back when no pin that is there now can need it any more.
+///
+/// # Safety
+/// The count is the caller's to give, and whatever led to the record by this count does not any more.
+pub(super) unsafe fn give_back<C>(record: &Record<C>, guard: &Guard) {
+    let record = ptr::from_ref(record).expose_provenance();
+    // SAFETY: the closure owns nothing but the count. Records may be dropped on any thread: versions and values are
+    // `Send`.
+    unsafe {
+        guard.defer_unchecked(move || {
+            drop(RecordRef::from_raw(ptr::with_exposed_provenance::<Record<C>>(record)));
+        });
+    }
+}
+
 impl<C> Deref for RecordRef<C> {
     type Target = Record<C>;
 
@@ -172,6 +199,12 @@ impl<C> Record<C> {
     /// Asks for the record itself, in the cache.
     pub fn prefetch(&self) {
         prefetch(self);
+    }
+
+    /// Asks for the newest version, when the record is there.
+    pub fn prefetch_head(&self) {
+        // Relaxed: nothing is read through it.
+        prefetch(self.head.load(Ordering::Relaxed));
     }
 
     /// Asks for the newest version and its value, when the record is there. The two loads overlap.
