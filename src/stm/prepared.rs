@@ -47,6 +47,8 @@ pub(crate) struct PreparedTransaction<C> {
     /// Keys that it writes, and the bytes that they take.
     written_keys: Meter,
     bytes: Meter,
+    /// Keys and ranges that it holds.
+    held: Meter,
 }
 
 /// What a prepared transaction is going to do.
@@ -147,6 +149,11 @@ impl<C> PreparedTransaction<C> {
         (self.written_keys.load(Ordering::Relaxed) as usize, self.bytes.load(Ordering::Relaxed))
     }
 
+    /// How many keys and ranges it holds, or has held.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed) as usize
+    }
+
     fn info(&self, heuristic: Option<Decision>, keys: Vec<Vec<u8>>) -> PreparedInfo {
         PreparedInfo {
             id: self.id.clone(),
@@ -232,6 +239,7 @@ impl<C: Chunk> PreparedTransactions<C> {
             finished: AtomicU64::new(0),
             written_keys: Meter::new(0),
             bytes: Meter::new(0),
+            held: Meter::new(0),
         })
     }
 
@@ -281,6 +289,8 @@ impl<C: Chunk> PreparedTransactions<C> {
         let (number, bytes) = (staged.transaction.number, staged.bytes());
         staged.transaction.written_keys.store(staged.writes.len() as u64, Ordering::Relaxed);
         staged.transaction.bytes.store(bytes, Ordering::Relaxed);
+        let read = staged.footprint.as_ref().map_or(0, |footprint| footprint.reads.len() + footprint.ranges.len());
+        staged.transaction.held.store((staged.writes.len() + read) as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let staged = Arc::new(staged);
         foreign::publish();

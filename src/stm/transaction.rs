@@ -766,7 +766,14 @@ impl Settings {
             return footprint.map_or(Ok(()), |footprint| committer.vote_read_only(&footprint)).map(|()| Vote::ReadOnly);
         }
         let writes = self.plan(set, snapshot, pool.shared(), &guard)?;
-        committer.prepare(id, options, &writes, footprint)
+        let vote = committer.prepare(id, options, &writes, footprint);
+        if vote != Ok(Vote::Yes) {
+            // It has let go what it held.
+            let held = set.entries.len() + set.ranges.len();
+            drop((writes, guard));
+            pool.shared().free_after(held, context);
+        }
+        vote
     }
 
     /// The staged writes, ready to be installed, unless somebody with more need of them has reserved one of the keys.
