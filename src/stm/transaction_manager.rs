@@ -225,6 +225,9 @@ impl<C: Chunk> TransactionManager<C> {
             }
             database.reclaim_after(writes, bytes, context, pool);
             database.free_after(held, context);
+            if let Some(budget) = database.memory_budget() {
+                budget.shrink();
+            }
         }
         decided
     }
