@@ -87,13 +87,14 @@ impl<C: Chunk> Staged<C> {
 pub struct PreparedInfo {
     /// Its name.
     pub id: GlobalId,
-    /// When it was prepared, in microseconds since 1970 UTC.
+    /// When it was prepared, in microseconds since 1970 UTC. Of one that was decided heuristically before the database
+    /// was opened last, when it was decided: no more is stored of it.
     pub time_micros: i64,
     /// What an operator has decided about it; `None`: it is in doubt.
     pub heuristic: Option<Decision>,
-    /// How many keys it writes, or would have written.
+    /// How many keys it writes, or would have written; 0 in the same case.
     pub written_keys: u64,
-    /// The bytes of these keys and what it writes there.
+    /// The bytes of these keys and what it writes there; 0 in the same case.
     pub bytes: u64,
     /// The keys that it writes, while it is in doubt.
     pub keys: Vec<Vec<u8>>,
