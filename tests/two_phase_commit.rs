@@ -373,6 +373,9 @@ fn one_that_starves_for_what_is_held_is_the_next_there_and_keeps_nobody_off_else
         assert_held(failed.clone(), "held", "holder");
         policy.conflicted(failed.expect_err("it is held")).expect("it may try again");
         overtake(&database, &[("free", attempt)]);
+        let mut other = begin(&database, ReadCommitted);
+        put(&mut other, "held", attempt);
+        assert_held(other.commit(), "held", "holder");
         database.rollback(&id("holder")).unwrap();
         database.forget(&id("holder")).unwrap();
     }

@@ -4,8 +4,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_epoch::Guard;
-
 use super::bound_key::{BoundKey, KeyName};
 use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
@@ -729,9 +727,9 @@ impl Settings {
         context.set.note_scanned_writes();
         let set = &context.set;
         let guard = context.participant.pin();
-        let writes = self.plan(set, snapshot, database, &guard)?;
-        let committed = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
-            .commit(&writes, footprint);
+        let committer = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability };
+        let writes = self.plan(set, &committer)?;
+        let committed = committer.commit(&writes, footprint);
         presence.word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);
@@ -765,7 +763,7 @@ impl Settings {
         if set.writes == 0 && (!options.hold_reads || footprint.is_none()) {
             return footprint.map_or(Ok(()), |footprint| committer.vote_read_only(&footprint)).map(|()| Vote::ReadOnly);
         }
-        let writes = self.plan(set, snapshot, pool.shared(), &guard)?;
+        let writes = self.plan(set, &committer)?;
         let vote = committer.prepare(id, options, &writes, footprint);
         if vote != Ok(Vote::Yes) {
             // It has let go what it held.
@@ -780,13 +778,15 @@ impl Settings {
     fn plan<'s, C: Chunk>(
         &self,
         set: &'s WorkingSet<C>,
-        snapshot: u64,
-        database: &Database<C>,
-        guard: &Guard,
+        committer: &Committer<'_, C>,
     ) -> Result<Few<PlannedWrite<'s, C>>, Error> {
+        let (database, snapshot) = (committer.database(), committer.snapshot);
         let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
         let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
-        if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys, guard) {
+        let priority = self.priority.map(|(priority, _)| priority);
+        if let Some(key) = database.reservations.blocked(priority, keys, committer.guard) {
+            // Whoever has reserved it may wait for one in doubt, too; that is the reason to be told.
+            committer.check_held(written().map(|(entry, _)| (entry.hash, entry.key.as_slice())))?;
             return Err(Error::Conflict(vec![Conflict {
                 kind: ConflictKind::Prepared,
                 key: key.to_vec(),
