@@ -16,7 +16,7 @@ use super::error::Error;
 use super::evictable::{Evictable, VersionValue};
 use super::few::Few;
 use super::global_id::GlobalId;
-use super::key::{KeyRange, check_key};
+use super::key::{KeyBytes, KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
 use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
 use super::prepare::{PrepareOptions, Vote};
@@ -766,7 +766,14 @@ impl Settings {
             return footprint.map_or(Ok(()), |footprint| committer.vote_read_only(&footprint)).map(|()| Vote::ReadOnly);
         }
         let writes = self.plan(set, snapshot, pool.shared(), &guard)?;
-        committer.prepare(id, options, &writes, footprint)
+        let vote = committer.prepare(id, options, &writes, footprint);
+        if vote != Ok(Vote::Yes) {
+            // It has let go what it held.
+            let held = set.entries.len() + set.ranges.len();
+            drop((writes, guard));
+            pool.shared().free_after(held, context);
+        }
+        vote
     }
 
     /// The staged writes, ready to be installed, unless somebody with more need of them has reserved one of the keys.
@@ -806,25 +813,42 @@ impl Settings {
         Ok(writes)
     }
 
-    /// Counts a failure, and reserves what a starving transaction has touched in vain.
+    /// Counts a failure, and reserves what a starving transaction has touched in vain; where it fails for one that is
+    /// in doubt, no more than what that holds.
     fn failed<C: Chunk>(&self, error: &Error, context: &Context<C>, database: &Database<C>) {
         let Error::Conflict(conflicts) = error else {
             database.meters.rolled_back();
             return;
         };
         conflicts.first().into_iter().for_each(|conflict| database.meters.conflicted(conflict.kind));
-        self.reserve(context, database);
+        let held = conflicts.iter().filter(|conflict| conflict.holder.is_some());
+        let held: Vec<_> = held.map(|conflict| KeyBytes::new(&conflict.key)).collect();
+        match self.priority {
+            // Who is in doubt may stay so for long: until then others must not be kept off anything else.
+            Some(priority) if !held.is_empty() => reserve(priority, held, Vec::new(), context, database),
+            _ => self.reserve(context, database),
+        }
     }
 
     /// Reserves what a starving transaction has touched in vain.
     fn reserve<C: Chunk>(&self, context: &Context<C>, database: &Database<C>) {
-        if let Some((priority, began)) = self.priority {
+        if let Some(priority) = self.priority {
             let set = &context.set;
             let keys = set.entries.iter().map(|entry| entry.key.clone()).collect();
             let ranges = set.ranges.iter().map(|(range, _)| range.clone()).collect();
-            database.reservations.hold(priority, keys, ranges, began.elapsed(), &context.participant.pin());
+            reserve(priority, keys, ranges, context, database);
         }
     }
+}
+
+fn reserve<C: Chunk>(
+    (priority, began): (u64, Instant),
+    keys: Vec<KeyBytes>,
+    ranges: Vec<KeyRange>,
+    context: &Context<C>,
+    database: &Database<C>,
+) {
+    database.reservations.hold(priority, keys, ranges, began.elapsed(), &context.participant.pin());
 }
 
 /// What must be certified: what was read and is not written. The rest is compared when it is installed.

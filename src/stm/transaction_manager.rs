@@ -215,7 +215,7 @@ impl<C: Chunk> TransactionManager<C> {
         let was_decided = matches!(transaction.standing(&guard), Standing::Decided { .. });
         let committer = Committer { pool, guard: &guard, presence, snapshot, durability: Durability::Synced };
         let decided = committer.decide_prepared(&transaction, decision, heuristic);
-        let (writes, bytes) = transaction.size();
+        let ((writes, bytes), held) = (transaction.size(), transaction.held());
         presence.word.clear();
         drop(guard);
         if let (Ok(outcome), false) = (&decided, was_decided) {
@@ -224,6 +224,10 @@ impl<C: Chunk> TransactionManager<C> {
                 Decision::Rollback => database.meters.rolled_back(),
             }
             database.reclaim_after(writes, bytes, context, pool);
+            database.free_after(held, context);
+            if let Some(budget) = database.memory_budget() {
+                budget.shrink();
+            }
         }
         decided
     }
