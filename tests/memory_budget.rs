@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use arrow_array::types::{Int8Type, Int64Type};
-use arrow_array::{ArrayRef, DictionaryArray, RecordBatch, cast::AsArray};
+use arrow_array::{ArrayRef, DictionaryArray, Int64Array, RecordBatch, cast::AsArray};
 use common::{Batches, Random, at, batch, begin, get_rows, read_only, rows, text_batch};
 use durable::Folder;
 use khonsu::stm::{
@@ -585,4 +585,48 @@ fn a_budget_makes_checkpoints_due() {
     }
     let stats = database.stats();
     assert!(stats.live_bytes > 75 << 20 && stats.resident_bytes < 40 << 20, "{stats:?}");
+}
+
+/// Batches of one column of one row, which all have a schema of their own.
+fn of_schema(number: i64) -> RecordBatch {
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![number]));
+    RecordBatch::try_from_iter([(format!("number {number}"), column)]).unwrap()
+}
+
+#[test]
+fn few_files_of_many_schemas_are_open() {
+    const SCHEMAS: i64 = 200;
+    let folder = folder("schemas");
+    let path = folder.join("db");
+    let key = |number: i64| format!("{number:06}").into_bytes();
+    let put_all = |database: &Batches| {
+        let mut transaction = begin(database, SERIALIZABLE);
+        (0..SCHEMAS).for_each(|number| transaction.put(&key(number), of_schema(number)).unwrap());
+        transaction.commit().unwrap();
+    };
+    let check = |stored: &StoredDatabase<RecordBatch>| {
+        let links =
+            || fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let of_values = |link: &PathBuf| link.starts_with(&path) && link.to_string_lossy().contains(".arrows");
+        // Versions that are superseded go some steps later.
+        let few = (0..1000).any(|_| {
+            stored.manager().stats();
+            links().filter(of_values).count() <= 64
+        });
+        assert!(few, "{} files are open", links().filter(of_values).count());
+        let stats = stored.manager().stats();
+        assert!(stats.cold_bytes > 0 && stats.resident_bytes > 0, "{stats:?}");
+        let mut reader = begin(stored.manager(), SERIALIZABLE);
+        (0..SCHEMAS).for_each(|number| assert_eq!(get_rows(&mut reader, &format!("{number:06}")), Some(vec![number])));
+    };
+    let stored = open(&path, 1);
+    put_all(stored.manager());
+    stored.checkpoint().unwrap();
+    check(&stored);
+    drop(stored);
+    let stored = open(&path, 1);
+    check(&stored);
+    put_all(stored.manager());
+    stored.checkpoint().unwrap();
+    check(&stored);
 }
