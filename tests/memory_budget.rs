@@ -13,7 +13,7 @@ use std::thread;
 
 use arrow_array::types::{Int8Type, Int64Type};
 use arrow_array::{ArrayRef, DictionaryArray, Int64Array, RecordBatch, cast::AsArray};
-use common::{Batches, Random, at, batch, begin, get_rows, read_only, rows, text_batch};
+use common::{Batches, LEVELS, Random, at, batch, begin, get_rows, read_only, rows, text_batch};
 use durable::Folder;
 use khonsu::stm::{
     ConflictResolution, Direction, Durability, Error, IsolationLevel, KeyRange, Options, Transaction,
@@ -629,4 +629,62 @@ fn few_files_of_many_schemas_are_open() {
     put_all(stored.manager());
     stored.checkpoint().unwrap();
     check(&stored);
+}
+
+#[test]
+fn many_keys_at_once_and_bound_keys_are_read_and_kept_as_others_are() {
+    let folder = folder("many");
+    let path = folder.join("db");
+    let stored = open(&path, 1 << 20);
+    let database = stored.manager();
+    fill(database, 100, 100);
+    stored.checkpoint().unwrap();
+    drop(stored);
+    let keys: Vec<_> = (0..100).map(|key| format!("{key:06}").into_bytes()).collect();
+    for (budget, levels) in [(1, LEVELS), (20_000, LEVELS), (1 << 20, LEVELS)] {
+        let stored = open(&path, budget);
+        let database = stored.manager();
+        let bound: Vec<_> = keys.iter().map(|key| database.bind(key).unwrap()).collect();
+        let bound: Vec<_> = bound.iter().collect();
+        for level in levels {
+            let mut transaction = begin(database, level);
+            for (number, key) in keys.iter().enumerate().step_by(7) {
+                match number % 3 {
+                    0 => transaction.put(key, batch(&[-1])).unwrap(),
+                    1 => transaction.append_bound(bound[number], batch(&[-2])).unwrap(),
+                    _ => transaction.delete_bound(bound[number]).unwrap(),
+                }
+            }
+            let expected = |number: usize| match (number % 7, number % 3) {
+                (0, 0) => Some(vec![-1]),
+                (0, 1) => Some([vec![number as i64; 100], vec![-2]].concat()),
+                (0, _) => None,
+                _ => Some(vec![number as i64; 100]),
+            };
+            let expected: Vec<_> = (0..100).map(expected).collect();
+            let texts = |found: Vec<Option<Value<RecordBatch>>>| -> Vec<_> {
+                found.iter().map(|value| value.as_ref().map(rows)).collect()
+            };
+            assert_eq!(texts(transaction.get_many(&keys).unwrap()), expected, "{level:?}");
+            assert_eq!(texts(transaction.get_many_bound(&bound).unwrap()), expected, "{level:?}");
+            for (key, expected) in bound.iter().zip(&expected) {
+                assert_eq!(transaction.get_bound(key).unwrap().as_ref().map(rows), *expected, "{level:?}");
+                assert_eq!(transaction.exists_bound(key), Ok(expected.is_some()));
+            }
+        }
+        let stats = database.stats();
+        assert!(stats.resident_bytes <= budget, "{stats:?}");
+    }
+    // What was read stays in memory. (Some of the first keys are there from the beginning.)
+    let some = &keys[90..];
+    let stored = open(&path, 20_000);
+    let bound: Vec<_> = some.iter().map(|key| stored.manager().bind(key).unwrap()).collect();
+    let bound: Vec<_> = bound.iter().collect();
+    for _ in 0..50 {
+        let mut reader = begin(stored.manager(), SERIALIZABLE);
+        reader.get_many(some).unwrap();
+        reader.get_many_bound(&bound).unwrap();
+    }
+    let stats = stored.manager().stats();
+    assert!((10..100).contains(&stats.cold_reads), "{stats:?}");
 }
