@@ -16,10 +16,11 @@ use arrow_array::{ArrayRef, DictionaryArray, Int64Array, RecordBatch, cast::AsAr
 use common::{Batches, LEVELS, Random, at, batch, begin, get_rows, read_only, rows, text_batch};
 use durable::Folder;
 use khonsu::stm::{
-    ConflictResolution, Direction, Durability, Error, IsolationLevel, KeyRange, Options, Transaction,
+    ConflictResolution, Direction, Durability, Error, GlobalId, IsolationLevel, KeyRange, Options, Transaction,
     TransactionOptions, Value,
 };
 use khonsu::storage::{self, DurableOptions, DurableStorage, StoredDatabase};
+use khonsu::two_phase_commit::{PrepareOptions, TwoPhaseCommitParticipant, Vote};
 
 const SERIALIZABLE: IsolationLevel = IsolationLevel::Serializable;
 
@@ -687,4 +688,52 @@ fn many_keys_at_once_and_bound_keys_are_read_and_kept_as_others_are() {
     }
     let stats = stored.manager().stats();
     assert!((10..100).contains(&stats.cold_reads), "{stats:?}");
+}
+
+#[test]
+fn prepared_transactions_write_over_what_is_cold() {
+    let folder = folder("prepared");
+    let path = folder.join("db");
+    let mut stored = open(&path, 1);
+    fill(stored.manager(), 100, 100);
+    stored.checkpoint().unwrap();
+    let id = |name: &str| GlobalId::new(name.as_bytes()).unwrap();
+    for (round, commits) in [true, false, true, true].into_iter().enumerate() {
+        let database = stored.manager();
+        let round = round as i64;
+        let id = id(&format!("round {round}"));
+        let mut transaction = begin(database, SERIALIZABLE);
+        check(&mut transaction, 50 + round, 100);
+        transaction.append(format!("{round:06}").as_bytes(), batch(&[-1, -2])).unwrap();
+        transaction.put(format!("{:06}", 10 + round).as_bytes(), batch(&[7])).unwrap();
+        transaction.delete(format!("{:06}", 20 + round).as_bytes()).unwrap();
+        let vote = database.prepare(&mut transaction, &id, PrepareOptions::default()).unwrap();
+        assert_eq!(vote, Vote::Yes);
+        drop(transaction);
+        stored.checkpoint().unwrap();
+        if round > 1 {
+            drop(stored);
+            stored = open(&path, 1);
+        }
+        let database = stored.manager();
+        assert_eq!(database.stats().resident_bytes, 0, "all but what is in doubt is in the checkpoint");
+        let reads = database.stats().cold_reads;
+        if commits {
+            database.commit(&id).unwrap();
+        } else {
+            database.rollback(&id).unwrap();
+        }
+        assert_eq!(database.stats().cold_reads, reads, "deciding reads nothing");
+        for again in [false, true] {
+            if again {
+                stored.checkpoint().unwrap();
+            }
+            let mut reader = begin(stored.manager(), SERIALIZABLE);
+            let rows = [vec![round; 100], if commits { vec![-1, -2] } else { vec![] }].concat();
+            assert_eq!(get_rows(&mut reader, &format!("{round:06}")), Some(rows));
+            let put = if commits { vec![7] } else { vec![10 + round; 100] };
+            assert_eq!(get_rows(&mut reader, &format!("{:06}", 10 + round)), Some(put));
+            assert_eq!(reader.exists(format!("{:06}", 20 + round).as_bytes()), Ok(!commits));
+        }
+    }
 }
