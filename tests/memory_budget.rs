@@ -737,3 +737,16 @@ fn prepared_transactions_write_over_what_is_cold() {
         }
     }
 }
+
+#[test]
+fn opening_reads_no_value_that_does_not_stay() {
+    let folder = folder("large");
+    let path = folder.join("db");
+    let stored = open(&path, 1 << 20);
+    fill(stored.manager(), 8, 50_000);
+    stored.checkpoint().unwrap();
+    drop(stored);
+    let stored = open(&path, 1 << 20);
+    let stats = stored.manager().stats();
+    assert_eq!((stats.cold_reads, stats.resident_bytes), (0, 0), "{stats:?}");
+}

@@ -354,7 +354,8 @@ impl<C: Chunk> Evictable<C> {
     /// # Errors
     /// Those of [`ValueSource::read`].
     pub fn warm(self: &Arc<Self>) -> Result<(), Error> {
-        if self.budget.resident() + self.bytes <= self.budget.limit() {
+        let fits = self.budget.resident() + self.bytes <= self.budget.limit();
+        if fits && self.budget.has_room_for(self.bytes) {
             self.read_own(true)?;
         }
         Ok(())
