@@ -750,3 +750,26 @@ fn opening_reads_no_value_that_does_not_stay() {
     let stats = stored.manager().stats();
     assert_eq!((stats.cold_reads, stats.resident_bytes), (0, 0), "{stats:?}");
 }
+
+/// Waits for the thread that makes checkpoints.
+#[track_caller]
+fn assert_becomes(mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it stays as it is");
+}
+
+#[test]
+fn what_the_log_has_beyond_the_budget_goes_without_a_commit() {
+    let folder = folder("log");
+    let path = folder.join("db");
+    let stored = open(&path, 0);
+    fill(stored.manager(), 300, 8192);
+    drop(stored);
+    let stored = open(&path, 1 << 20);
+    assert_becomes(|| stored.manager().stats().resident_bytes <= 1 << 20);
+}
