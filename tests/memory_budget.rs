@@ -773,3 +773,35 @@ fn what_the_log_has_beyond_the_budget_goes_without_a_commit() {
     let stored = open(&path, 1 << 20);
     assert_becomes(|| stored.manager().stats().resident_bytes <= 1 << 20);
 }
+
+#[test]
+fn memory_is_given_back_though_a_checkpoint_fails_in_the_end() {
+    let folder = folder("half-way");
+    let path = folder.join("db");
+    let stored = open(&path, 1);
+    let database = stored.manager();
+    fill(database, 200, 100);
+    stored.checkpoint().unwrap();
+    fill(database, 200, 50);
+    // The old checkpoint cannot be renamed, and so not be removed.
+    let old = checkpoint_file(&path).parent().unwrap().to_path_buf();
+    let in_the_way = old.with_extension("tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    fs::write(in_the_way.join("file"), "").unwrap();
+    assert!(matches!(stored.checkpoint(), Err(Error::Storage(_))));
+    assert_eq!(database.stats().resident_bytes, 0);
+    check(&mut begin(database, SERIALIZABLE), 7, 50);
+    fs::remove_dir_all(&in_the_way).unwrap();
+    stored.checkpoint().unwrap();
+    assert!(!old.exists());
+    // What another attempt has left under the name of the next one is not in its way.
+    let mut transaction = begin(database, SERIALIZABLE);
+    transaction.put(b"more", batch(&[1])).unwrap();
+    let version = transaction.commit().unwrap();
+    let left = path.join(format!("checkpoint-{version:020}"));
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("0.arrows"), "of a checkpoint whose directory could not be synced").unwrap();
+    stored.checkpoint().unwrap();
+    drop(stored);
+    check(&mut begin(open(&path, 1).manager(), SERIALIZABLE), 7, 50);
+}

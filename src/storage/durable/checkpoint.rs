@@ -83,6 +83,12 @@ pub(super) fn write(parent: &Path, snapshot: &mut dyn Snapshot) -> Result<Writte
     if file::is_directory(&unfinished) {
         file::remove_directory(&unfinished)?;
     }
+    // One of which it could not be said that it is on the disk: nobody goes on from it. Under another name first, as a
+    // crash must not leave a part of it under this one.
+    if file::is_directory(&path) {
+        file::rename(&path, &unfinished)?;
+        file::remove_directory(&unfinished)?;
+    }
     let written = write_files(&unfinished, snapshot).and_then(|checkpoint| {
         file::rename(&unfinished, &path)?;
         file::sync_directory(parent)?;
