@@ -873,9 +873,9 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
     (!reads.is_empty() || !ranges.is_empty()).then_some(Footprint { reads, ranges })
 }
 
-/// Values that were found, read from storage where they are not in memory.
+/// Values that were found, read from storage where they are not in memory, where they stay then.
 fn read_all<C: Chunk>(found: Vec<Option<VersionValue<C>>>) -> Result<Vec<Option<Value<C>>>, Error> {
-    found.into_iter().map(|value| value.map(VersionValue::into_value).transpose()).collect()
+    found.into_iter().map(|value| value.map(VersionValue::fetch).transpose()).collect()
 }
 
 fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {
