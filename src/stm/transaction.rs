@@ -140,7 +140,9 @@ impl<C: Chunk> Transaction<C> {
     }
 
     fn open(&mut self) -> Result<&mut Open<C>, Error> {
-        self.open.as_mut().ok_or(ENDED)
+        // Not by `ok_or`: it would make and drop an error each time.
+        let Some(open) = &mut self.open else { return Err(ENDED) };
+        Ok(open)
     }
 
     /// The value of a key, or `None`.
@@ -587,13 +589,12 @@ impl<C: Chunk> Transaction<C> {
     /// appended rows do not fit, [`Error::Storage`] when a database that is stored cannot store it,
     /// [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
     pub fn commit(&mut self) -> Result<u64, Error> {
-        let mut open = self.open.take().ok_or(ENDED)?;
+        let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, presence) = open.claim.parts();
         let committed = self.settings.commit(self.snapshot, context, pool, presence);
         self.commit_version = committed.as_ref().ok().copied();
-        let meters = &pool.shared().meters;
         match &committed {
-            Ok(_) => meters.committed(),
+            Ok(_) => presence.committed(),
             Err(error) => self.settings.failed(error, context, pool.shared()),
         }
         committed
@@ -608,15 +609,14 @@ impl<C: Chunk> Transaction<C> {
     /// the newest, [`Error::Duplicate`] when the id is taken, [`Error::NotDurable`] when the database cannot keep it,
     /// and those of [`commit`](Transaction::commit).
     pub fn prepare(&mut self, id: &GlobalId, options: PrepareOptions) -> Result<Vote, Error> {
-        let mut open = self.open.take().ok_or(ENDED)?;
+        let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, presence) = open.claim.parts();
         let vote = self.settings.prepare(id, options, self.snapshot, context, pool, presence);
-        let meters = &pool.shared().meters;
         match &vote {
             Ok(Vote::Yes) => {}
             Ok(Vote::ReadOnly) => {
                 self.commit_version = Some(self.snapshot);
-                meters.committed();
+                presence.committed();
             }
             Err(error) => self.settings.failed(error, context, pool.shared()),
         }
@@ -633,7 +633,7 @@ impl<C: Chunk> Transaction<C> {
     /// # Errors
     /// [`Error::InvalidState`] after the end.
     pub fn rollback(&mut self) -> Result<(), Error> {
-        let mut open = self.open.take().ok_or(ENDED)?;
+        let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, _) = open.parts();
         pool.shared().meters.rolled_back();
         self.settings.reserve(context, pool.shared());
@@ -712,6 +712,7 @@ impl Settings {
     ) -> Result<u64, Error> {
         let database = pool.shared();
         let footprint = match self.isolation {
+            IsolationLevel::Serializable if context.set.is_untouched() => None,
             IsolationLevel::Serializable => footprint(&mut context.set),
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
