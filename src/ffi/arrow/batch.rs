@@ -208,6 +208,12 @@ impl Batch {
         self.header().form == Form::Plain
     }
 
+    /// Whether it is in the plain form and has one row.
+    #[inline]
+    pub(super) fn is_plain_row(&self) -> bool {
+        self.header().plain_rows == 1
+    }
+
     /// Whether both are clones of one batch.
     #[cfg(test)]
     pub(super) fn is_same_object(&self, other: &Batch) -> bool {
