@@ -82,7 +82,7 @@ impl<C: Chunk> Staged<C> {
     }
 }
 
-/// A prepared transaction, as [`recover`](super::TransactionManager::recover) lists it.
+/// A prepared transaction, as a database lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedInfo {
     /// Its name.

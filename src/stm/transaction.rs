@@ -138,7 +138,9 @@ impl<C: Chunk> Transaction<C> {
     }
 
     fn open(&mut self) -> Result<&mut Open<C>, Error> {
-        self.open.as_mut().ok_or(ENDED)
+        // Not by `ok_or`: it would make and drop an error each time.
+        let Some(open) = &mut self.open else { return Err(ENDED) };
+        Ok(open)
     }
 
     /// The value of a key, or `None`.
@@ -585,13 +587,12 @@ impl<C: Chunk> Transaction<C> {
     /// appended rows do not fit, [`Error::Storage`] when a database that is stored cannot store it,
     /// [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
     pub fn commit(&mut self) -> Result<u64, Error> {
-        let mut open = self.open.take().ok_or(ENDED)?;
+        let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, presence) = open.claim.parts();
         let committed = self.settings.commit(self.snapshot, context, pool, presence);
         self.commit_version = committed.as_ref().ok().copied();
-        let meters = &pool.shared().meters;
         match &committed {
-            Ok(_) => meters.committed(),
+            Ok(_) => presence.committed(),
             Err(error) => self.settings.failed(error, context, pool.shared()),
         }
         committed
@@ -606,15 +607,14 @@ impl<C: Chunk> Transaction<C> {
     /// the newest, [`Error::Duplicate`] when the id is taken, [`Error::NotDurable`] when the database cannot keep it,
     /// and those of [`commit`](Transaction::commit).
     pub fn prepare(&mut self, id: &GlobalId, options: PrepareOptions) -> Result<Vote, Error> {
-        let mut open = self.open.take().ok_or(ENDED)?;
+        let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, presence) = open.claim.parts();
         let vote = self.settings.prepare(id, options, self.snapshot, context, pool, presence);
-        let meters = &pool.shared().meters;
         match &vote {
             Ok(Vote::Yes) => {}
             Ok(Vote::ReadOnly) => {
                 self.commit_version = Some(self.snapshot);
-                meters.committed();
+                presence.committed();
             }
             Err(error) => self.settings.failed(error, context, pool.shared()),
         }
@@ -631,7 +631,7 @@ impl<C: Chunk> Transaction<C> {
     /// # Errors
     /// [`Error::InvalidState`] after the end.
     pub fn rollback(&mut self) -> Result<(), Error> {
-        let mut open = self.open.take().ok_or(ENDED)?;
+        let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, _) = open.parts();
         pool.shared().meters.rolled_back();
         self.settings.reserve(context, pool.shared());
@@ -710,6 +710,7 @@ impl Settings {
     ) -> Result<u64, Error> {
         let database = pool.shared();
         let footprint = match self.isolation {
+            IsolationLevel::Serializable if context.set.is_untouched() => None,
             IsolationLevel::Serializable => footprint(&mut context.set),
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
@@ -873,9 +874,9 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
     (!reads.is_empty() || !ranges.is_empty()).then_some(Footprint { reads, ranges })
 }
 
-/// Values that were found, read from storage where they are not in memory.
+/// Values that were found, read from storage where they are not in memory, where they stay then.
 fn read_all<C: Chunk>(found: Vec<Option<VersionValue<C>>>) -> Result<Vec<Option<Value<C>>>, Error> {
-    found.into_iter().map(|value| value.map(VersionValue::into_value).transpose()).collect()
+    found.into_iter().map(|value| value.map(VersionValue::fetch).transpose()).collect()
 }
 
 fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {
