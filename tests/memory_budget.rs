@@ -335,6 +335,80 @@ fn appending_reads_nothing() {
     check(stored.manager());
 }
 
+/// What is prepared goes on top of what is cold, also over checkpoints and after an opening, and reads nothing.
+#[test]
+fn prepared_transactions_append_to_what_is_cold() {
+    let folder = folder("prepared");
+    let path = folder.join("db");
+    let id = |number: i64| GlobalId::new(&number.to_be_bytes()).unwrap();
+    let prepare = |database: &Batches, number: i64, rows: RecordBatch| {
+        let mut transaction = begin(database, SERIALIZABLE);
+        transaction.append(format!("{number:06}").as_bytes(), rows).unwrap();
+        assert_eq!(transaction.exists(format!("{:06}", number + 1).as_bytes()), Ok(true));
+        database.prepare(&mut transaction, &id(number), PrepareOptions::default())
+    };
+    let stored = open(&path, 1);
+    let database = stored.manager();
+    fill(database, 10, 50);
+    stored.checkpoint().unwrap();
+    for number in [0, 2, 4] {
+        assert_eq!(prepare(database, number, batch(&[-1])), Ok(Vote::Yes));
+    }
+    assert!(matches!(prepare(database, 6, text_batch("of another schema")), Err(Error::SchemaMismatch(_))));
+    stored.checkpoint().unwrap();
+    database.commit(&id(0)).unwrap();
+    assert_eq!((database.stats().cold_reads, database.stats().prepared_transactions), (0, 2));
+    stored.checkpoint().unwrap();
+    assert_eq!(database.stats().resident_bytes, 0);
+    drop(stored);
+    let stored = open(&path, 1);
+    let database = stored.manager();
+    // In between, what it is to go after is written anew at another place.
+    stored.checkpoint().unwrap();
+    database.commit(&id(2)).unwrap();
+    database.rollback(&id(4)).unwrap();
+    assert_eq!(database.stats().cold_reads, 0);
+    let check = |database: &Batches| {
+        let mut reader = begin(database, SERIALIZABLE);
+        for key in 0..10 {
+            let expected = [vec![key; 50], if key == 0 || key == 2 { vec![-1] } else { vec![] }].concat();
+            assert_eq!(get_rows(&mut reader, &format!("{key:06}")), Some(expected));
+        }
+    };
+    check(database);
+    stored.checkpoint().unwrap();
+    assert_eq!(database.stats().resident_bytes, 0);
+    check(database);
+}
+
+/// Their commits make room for what they write, as others do.
+#[test]
+fn commits_of_prepared_transactions_evict_what_others_have_left() {
+    const BUDGET: u64 = 200_000;
+    let folder = folder("prepared-evicts");
+    let stored = open(&folder.join("db"), BUDGET);
+    let database = stored.manager();
+    fill(database, 400, 100);
+    stored.checkpoint().unwrap();
+    let mut reader = begin(database, SERIALIZABLE);
+    (0..400).for_each(|key| check(&mut reader, key, 100));
+    drop(reader);
+    let before = database.stats().resident_bytes;
+    assert!(before > BUDGET / 2, "{before}");
+    for number in 0..100_i64 {
+        let mut transaction = begin(database, SERIALIZABLE);
+        transaction.put(format!("new {number}").as_bytes(), batch(&[number; 200])).unwrap();
+        let id = GlobalId::new(&number.to_be_bytes()).unwrap();
+        assert_eq!(database.prepare(&mut transaction, &id, PrepareOptions::default()), Ok(Vote::Yes));
+        database.commit(&id).unwrap();
+        // What is in no checkpoint stays; the rest has gone as far as that is too much.
+        let stats = database.stats();
+        let unstored = (number as u64 + 1) * 2000;
+        // But for some that wait for their second chance.
+        assert!(stats.resident_bytes <= BUDGET.max(unstored) + BUDGET / 10, "{number}: {stats:?}");
+    }
+}
+
 /// Asserts how many files are open and have no name any more.
 #[track_caller]
 fn assert_unlinked_files(database: &Batches, folder: &Path, expected: usize) {

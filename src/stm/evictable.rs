@@ -113,6 +113,15 @@ impl<C: Chunk> VersionValue<C> {
         }
     }
 
+    /// The value, unless it may be in storage.
+    #[inline]
+    pub fn in_memory(&self) -> Option<&Value<C>> {
+        match self {
+            VersionValue::InMemory(value) => Some(value),
+            VersionValue::Evictable(_) => None,
+        }
+    }
+
     /// The chunks, read from storage where they are not in memory. Not to be called under a pin.
     ///
     /// # Errors
