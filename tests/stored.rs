@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use arrow_array::{
-    Array, ArrayRef, BinaryViewArray, ListArray, ListViewArray, RecordBatch, StringArray, StringViewArray, StructArray,
+    Array, ArrayRef, BinaryViewArray, DictionaryArray, Int32Array, ListArray, ListViewArray, RecordBatch, StringArray,
+    StringViewArray, StructArray, cast::AsArray,
 };
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field};
@@ -260,6 +261,49 @@ fn columns_of_views(rows: usize) -> Vec<ArrayRef> {
         Arc::new(bytes),
         Arc::new(views),
     ]
+}
+
+#[test]
+fn a_value_does_not_come_back_with_the_words_of_others() {
+    const KEYS: usize = 1000;
+    let folder = folder("words");
+    let path = folder.join("db");
+    let key = |number: usize| format!("{number:04}").into_bytes();
+    let value = |number: usize| {
+        let words = [format!("{number:0100}"), "all".to_owned()];
+        let keys = Int32Array::from(vec![Some(1), None, Some(0), Some(0)]);
+        let plain = DictionaryArray::new(keys.clone(), Arc::new(StringArray::from_iter_values(&words)) as ArrayRef);
+        let views = DictionaryArray::new(keys, Arc::new(StringViewArray::from_iter_values(&words)) as ArrayRef);
+        let item = Field::new("item", plain.data_type().clone(), true);
+        let nested =
+            ListArray::new(Arc::new(item), OffsetBuffer::from_lengths([1, 0, 0, 3]), Arc::new(plain.clone()), None);
+        let columns: [(&str, ArrayRef); 3] =
+            [("plain", Arc::new(plain)), ("views", Arc::new(views)), ("nested", Arc::new(nested))];
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let mut stored = open(&path);
+    let mut transaction = begin(stored.manager(), SERIALIZABLE);
+    (0..KEYS).for_each(|number| transaction.put(&key(number), value(number)).unwrap());
+    transaction.commit().unwrap();
+    drop(transaction);
+    for round in 0..2 {
+        let mut transaction = begin(stored.manager(), SERIALIZABLE);
+        transaction.delete(b"nothing").unwrap();
+        transaction.commit().unwrap();
+        drop(transaction);
+        stored.checkpoint().unwrap();
+        drop(stored);
+        stored = open(&path);
+        let bytes = stored.manager().stats().live_bytes;
+        assert!(bytes < KEYS as u64 * 4000, "{bytes} bytes in round {round}");
+        let mut reader = begin(stored.manager(), SERIALIZABLE);
+        for number in 0..KEYS {
+            let found = reader.get(&key(number)).unwrap().unwrap();
+            let found = found.single().unwrap();
+            assert_eq!(found, &value(number));
+            assert!(found.column(0).as_any_dictionary().values().len() <= 16 + 4);
+        }
+    }
 }
 
 #[test]

@@ -205,3 +205,31 @@ impl<C> MemoryBudget<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_while_a_checkpoint_is_made_is_for_the_next_one() {
+        const MIB: u64 = 1 << 20;
+        let budget = MemoryBudget::<u64>::new(MIB);
+        budget.added(16 * MIB);
+        assert!(!budget.needs_checkpoint());
+        budget.added(MIB);
+        assert!(budget.needs_checkpoint());
+        // It takes long.
+        let before = budget.unstored();
+        budget.added(50 * MIB);
+        budget.stored(17 * MIB);
+        budget.checkpointed(before);
+        assert!(budget.needs_checkpoint());
+        // What is in none in the end is not waited for.
+        let before = budget.unstored();
+        budget.stored(10 * MIB);
+        budget.checkpointed(before);
+        assert!(!budget.needs_checkpoint());
+        budget.added(17 * MIB);
+        assert!(budget.needs_checkpoint());
+    }
+}
