@@ -1,7 +1,8 @@
 //! A range of entries as one stream of record batches, the key in front.
 //!
-//! Entries are collected when the stream is made, which copies keys and counts references. Batches are made when they
-//! are asked for: small values are joined until a batch is full, large ones are sliced.
+//! Entries are collected when the stream is made. Single rows in the plain form go into the first batch at once, up to
+//! its size. Of all other entries, and those behind them, the keys are copied and references counted, and batches are
+//! made when they are asked for: small values are joined until a batch is full, large ones are sliced.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use arrow_buffer::{Buffer, OffsetBuffer};
 
 use crate::stm::{self, VersionValue};
 
-use super::arrow::{self, ArrowArrayStream, Batch, Key, Part, SchemaRef};
+use super::arrow::{self, ArrowArrayStream, Batch, Key, KeyedRows, Part, Pushed, SchemaRef};
 use super::error::Failure;
 use super::status::khonsu_status;
 
@@ -25,7 +26,12 @@ const MAX_READ_BYTES: u64 = 4 << 20;
 
 /// What a scan finds, chunk by chunk.
 pub(crate) struct Entries {
-    /// All keys, one behind the other.
+    /// What comes first.
+    rows: Option<KeyedRows>,
+    filling: Filling,
+    /// How many entries are expected.
+    expected: usize,
+    /// The keys of all others, one behind the other.
     keys: Vec<u8>,
     /// Of a value of several chunks there is only the newest, until they are unfolded.
     parts: Vec<Part>,
@@ -37,12 +43,24 @@ pub(crate) struct Entries {
     unread: Vec<(Key, VersionValue<Batch>)>,
 }
 
+/// Whether entries go to the rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filling {
+    Yes,
+    /// There are as many as can be.
+    Full,
+    /// Others have come.
+    Over,
+}
+
 impl Entries {
     pub(crate) fn new(limit: Option<u64>) -> Self {
-        let expected = limit.map_or(128, |limit| limit.min(512) as usize);
         Entries {
-            keys: Vec::with_capacity(expected * 16),
-            parts: Vec::with_capacity(expected),
+            rows: None,
+            filling: Filling::Yes,
+            expected: limit.map_or(64, |limit| limit.clamp(1, 512) as usize),
+            keys: Vec::new(),
+            parts: Vec::new(),
             several: Vec::new(),
             one_schema: true,
             unread: Vec::new(),
@@ -50,8 +68,42 @@ impl Entries {
     }
 
     /// Adds an entry. It is short, for the core visits entries in a time in which nothing is freed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, key: &[u8], value: &VersionValue<Batch>) {
+        if self.filling == Filling::Yes && self.fill(key, value) {
+            return;
+        }
+        self.push_part(key, value);
+    }
+
+    /// Puts an entry into the rows. False: it goes elsewhere, and so do all that follow.
+    #[inline(always)]
+    fn fill(&mut self, key: &[u8], value: &VersionValue<Batch>) -> bool {
+        let pushed = match (&mut self.rows, value.in_memory().and_then(stm::Value::single)) {
+            (_, None) => Pushed::Unfit,
+            (Some(rows), Some(batch)) => rows.push(key, batch),
+            (none, Some(batch)) => {
+                *none = KeyedRows::begin(key, batch, self.expected, MAX_ROWS);
+                if none.is_some() { Pushed::Added } else { Pushed::Unfit }
+            }
+        };
+        pushed == Pushed::Added || self.end_filling(pushed)
+    }
+
+    /// False.
+    #[cold]
+    #[inline(never)]
+    fn end_filling(&mut self, pushed: Pushed) -> bool {
+        self.filling = if pushed == Pushed::Full { Filling::Full } else { Filling::Over };
+        if self.rows.is_none() {
+            self.keys.reserve(self.expected * 16);
+            self.parts.reserve(self.expected);
+        }
+        false
+    }
+
+    #[inline(never)]
+    fn push_part(&mut self, key: &[u8], value: &VersionValue<Batch>) {
         let key = Key::push(key, &mut self.keys);
         let value = match value {
             VersionValue::InMemory(value) if self.unread.is_empty() => value,
@@ -61,8 +113,9 @@ impl Entries {
             }
         };
         let newest = value.newest();
-        if let Some(first) = self.parts.first() {
-            self.one_schema &= first.batch.schema().is_same_object(newest.schema());
+        let first = self.rows.as_ref().map(KeyedRows::values);
+        if let Some(first) = first.or_else(|| self.parts.first().map(|part| part.batch.schema())) {
+            self.one_schema &= first.is_same_object(newest.schema());
         }
         if value.single().is_none() {
             self.several.push((self.parts.len(), value.clone()));
@@ -77,20 +130,38 @@ impl Entries {
     }
 
     fn batches(mut self) -> Result<Batches, Failure> {
+        if self.filling == Filling::Over {
+            self.take_rows_apart();
+        }
         let values = self.common_schema()?;
         let schema = values.as_ref().map_or_else(SchemaRef::of_key, SchemaRef::with_key)?;
         self.unfold();
+        let first = self.rows.map(KeyedRows::finish);
         let (keys, parts, unread) = (self.keys, self.parts.into_iter(), self.unread.into_iter());
         let values = values.unwrap_or_else(|| schema.clone());
-        Ok(Batches { values, schema, keys, parts, unread, singly: 0, large: None })
+        Ok(Batches { values, schema, first, keys, parts, unread, singly: 0, large: None })
+    }
+
+    /// Makes parts of the rows, so that they share a batch with what follows.
+    fn take_rows_apart(&mut self) {
+        let Some(rows) = self.rows.take() else { return };
+        let mut parts = Vec::with_capacity(rows.rows() + self.parts.len());
+        parts.extend((0..rows.rows()).map(|row| {
+            let key = Key::push(rows.key(row), &mut self.keys);
+            Part { batch: rows.row(row), key }
+        }));
+        parts.append(&mut self.parts);
+        self.parts = parts;
+        self.several.iter_mut().for_each(|(part, _)| *part += rows.rows());
     }
 
     /// The schema that all values have; None when there are none.
     fn common_schema(&self) -> Result<Option<SchemaRef>, Failure> {
-        let (first, schema) = match (self.parts.first(), self.unread.first()) {
-            (Some(part), _) => (part.key, part.batch.schema().clone()),
-            (None, Some((key, value))) => (*key, value.sample().schema().clone()),
-            (None, None) => return Ok(None),
+        let (first, schema) = match (&self.rows, self.parts.first(), self.unread.first()) {
+            (Some(rows), ..) => (rows.key(0), rows.values().clone()),
+            (None, Some(part), _) => (&self.keys[part.key.range()], part.batch.schema().clone()),
+            (None, None, Some((key, value))) => (&self.keys[key.range()], value.sample().schema().clone()),
+            (None, None, None) => return Ok(None),
         };
         let other = match self.one_schema {
             true => None,
@@ -100,7 +171,7 @@ impl Entries {
         match other.or_else(unread) {
             Some(other) => Err(Failure::schema_mismatch(format!(
                 "the values of keys \"{}\" and \"{}\" have different schemas",
-                self.keys[first.range()].escape_ascii(),
+                first.escape_ascii(),
                 self.keys[other.range()].escape_ascii()
             ))),
             None => Ok(Some(schema)),
@@ -149,6 +220,8 @@ struct Batches {
     schema: SchemaRef,
     /// That of the values, without the key.
     values: SchemaRef,
+    /// What comes before the parts.
+    first: Option<Batch>,
     keys: Vec<u8>,
     parts: std::vec::IntoIter<Part>,
     unread: std::vec::IntoIter<(Key, VersionValue<Batch>)>,
@@ -208,6 +281,9 @@ impl Batches {
     }
 
     fn advance(&mut self) -> Result<Option<Batch>, Failure> {
+        if let Some(batch) = self.first.take() {
+            return Ok(Some(batch));
+        }
         if let Some(batch) = self.slice()? {
             return Ok(Some(batch));
         }
@@ -347,7 +423,8 @@ mod tests {
     }
 
     /// What the general path makes of the same entries.
-    fn generally(entries: Entries) -> Vec<RecordBatch> {
+    fn generally(mut entries: Entries) -> Vec<RecordBatch> {
+        entries.take_rows_apart();
         let mut batches = entries.batches().unwrap();
         let mut made = Vec::new();
         loop {
@@ -400,9 +477,16 @@ mod tests {
         fn plain_parts_join_as_all_others_do(
             chosen in prop::collection::vec(0..13_usize, 0..6),
             only_plain in any::<bool>(),
-            values in values(),
+            mut values in values(),
             one_object in any::<bool>(),
+            single_rows in any::<bool>(),
         ) {
+            if single_rows {
+                values.iter_mut().for_each(|(_, chunks)| {
+                    chunks.truncate(1);
+                    chunks[0].1 = 1;
+                });
+            }
             let pool = pool();
             let plain = |index: &usize| if only_plain { index % 11 } else { *index };
             let columns: Vec<ArrayRef> = chosen.iter().map(plain).map(|index| pool[index].clone()).collect();
@@ -449,6 +533,40 @@ mod tests {
         assert_eq!(sizes, [55_890, 55_890, 55_890, 55_890, 46_440]);
         let schema = found[0].schema();
         assert_eq!(concat_batches(&schema, &found).unwrap(), concat_batches(&schema, &generally(entries())).unwrap());
+    }
+
+    #[test]
+    fn what_does_not_fit_the_rows_comes_behind_them() {
+        let columns = vec![pool()[5].clone(), pool()[10].clone(), pool()[0].clone()];
+        let schema = schema_of(&columns);
+        let entries = |last: &SchemaRef, last_columns: &[ArrayRef]| {
+            let mut entries = Entries::new(None);
+            for number in 0..30_000_usize {
+                let value = rows_of(&columns, &schema, number % 600, 1);
+                entries.push(format!("{number:00$}", 20 + number % 7).as_bytes(), &in_memory(value));
+            }
+            entries.push(b"last", &in_memory(rows_of(last_columns, last, 1, 2)));
+            entries
+        };
+        let (_, found) = streamed(entries(&schema, &columns));
+        let sizes: Vec<usize> = found.iter().map(RecordBatch::num_rows).collect();
+        assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (2, 30_002));
+        assert!(sizes[0] < 1 << 15 && sizes[0] > 1 << 12, "{sizes:?}");
+        let schema_with_key = found[0].schema();
+        let all = |batches: &[RecordBatch]| concat_batches(&schema_with_key, batches).unwrap();
+        assert_eq!(all(&found), all(&generally(entries(&schema, &columns))));
+
+        // Behind full rows, and behind some.
+        let other_columns = vec![pool()[0].clone()];
+        let other = schema_of(&other_columns);
+        let mut few = Entries::new(Some(3));
+        few.push(b"first", &in_memory(rows_of(&columns, &schema, 0, 1)));
+        few.push(b"last", &in_memory(rows_of(&other_columns, &other, 0, 1)));
+        for (entries, first) in [(entries(&other, &other_columns), "0".repeat(20)), (few, "first".to_owned())] {
+            let failure = entries.export().err().unwrap();
+            assert_eq!(failure.status, khonsu_status::SchemaMismatch);
+            assert!(failure.message.contains(&format!("\"{first}\" and \"last\"")), "{}", failure.message);
+        }
     }
 
     #[test]

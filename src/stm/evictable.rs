@@ -113,6 +113,15 @@ impl<C: Chunk> VersionValue<C> {
         }
     }
 
+    /// The value, unless it may be in storage.
+    #[inline]
+    pub fn in_memory(&self) -> Option<&Value<C>> {
+        match self {
+            VersionValue::InMemory(value) => Some(value),
+            VersionValue::Evictable(_) => None,
+        }
+    }
+
     /// The chunks, read from storage where they are not in memory. Not to be called under a pin.
     ///
     /// # Errors
@@ -121,6 +130,17 @@ impl<C: Chunk> VersionValue<C> {
         match self {
             VersionValue::InMemory(value) => Ok(value),
             VersionValue::Evictable(cell) => cell.read_through(),
+        }
+    }
+
+    /// The same for one who may read it again: see [`Evictable::fetch`].
+    ///
+    /// # Errors
+    /// Those of [`into_value`](VersionValue::into_value).
+    pub fn fetch(self) -> Result<Value<C>, Error> {
+        match self {
+            VersionValue::InMemory(value) => Ok(value),
+            VersionValue::Evictable(cell) => cell.fetch(),
         }
     }
 
@@ -343,7 +363,8 @@ impl<C: Chunk> Evictable<C> {
     /// # Errors
     /// Those of [`ValueSource::read`].
     pub fn warm(self: &Arc<Self>) -> Result<(), Error> {
-        if self.budget.resident() + self.bytes <= self.budget.limit() {
+        let fits = self.budget.resident() + self.bytes <= self.budget.limit();
+        if fits && self.budget.has_room_for(self.bytes) {
             self.read_own(true)?;
         }
         Ok(())

@@ -133,9 +133,10 @@ impl<C> MemoryBudget<C> {
         unstored.saturating_sub(left) > self.limit.max(LEAST_UNSTORED)
     }
 
-    /// One was made.
-    pub fn checkpointed(&self) {
-        self.left.store(self.unstored(), Ordering::Relaxed);
+    /// One was made. Before it began there were so many unstored bytes: what has come beyond that while it was made is
+    /// for the next one.
+    pub fn checkpointed(&self, before: u64) {
+        self.left.store(self.unstored().min(before), Ordering::Relaxed);
     }
 
     /// A value can be evicted from now on.

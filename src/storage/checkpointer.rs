@@ -89,6 +89,10 @@ impl Checkpointer {
             drop(manager);
             if made.is_ok() {
                 pause = FIRST_PAUSE;
+                // Much may have come while it was written, and nobody need come after that.
+                if budget.is_some_and(MemoryBudget::needs_checkpoint) {
+                    self.order();
+                }
                 continue;
             }
             // Nothing is lost by it but room. Whoever asks for a checkpoint is told the reason.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, ArrayRef, BinaryViewArray, RecordBatch, RecordBatchOptions, StringViewArray};
 use arrow_buffer::Buffer;
 use arrow_data::ArrayData;
 use arrow_data::transform::MutableArrayData;
-use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
 use crate::stm::{Chunk, Error};
 
@@ -18,7 +18,40 @@ pub(crate) fn same_schema(one: &SchemaRef, other: &SchemaRef) -> bool {
     Arc::ptr_eq(one, other) || (one == other && orders(one) == orders(other))
 }
 
-/// The batch in memory of its own, unless it has most of the memory that it keeps.
+/// Whether a part of an array has, as all the tools of arrow-rs see it, everything that the whole one points to.
+fn has_views(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8View | DataType::BinaryView | DataType::ListView(_) | DataType::LargeListView(_) => true,
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _)
+        | DataType::RunEndEncoded(_, field) => has_views(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_views(field.data_type())),
+        DataType::Union(fields, _) => fields.iter().any(|(_, field)| has_views(field.data_type())),
+        DataType::Dictionary(_, values) => has_views(values),
+        _ => false,
+    }
+}
+
+fn batch_has_views(batch: &RecordBatch) -> bool {
+    batch.schema_ref().fields().iter().any(|field| has_views(field.data_type()))
+}
+
+/// The batch as it is to be written: with nothing that none of its values points to. Views would have all that was once
+/// beside them written again with each.
+///
+/// # Errors
+/// Those of [`compact`].
+pub(super) fn without_unused(batch: RecordBatch) -> Result<RecordBatch, Error> {
+    if !batch_has_views(&batch) {
+        return Ok(batch);
+    }
+    Ok(compact(&batch)?.unwrap_or(batch))
+}
+
+/// The batch in memory of its own, unless it has most of the memory that it keeps. One with views is always copied, as
+/// it is not known how much of that memory they use.
 ///
 /// # Errors
 /// [`Error::Corruption`] for values that are not what their type says.
@@ -30,7 +63,7 @@ pub(crate) fn compact(batch: &RecordBatch) -> Result<Option<RecordBatch>, Error>
         used += data.get_slice_memory_size().unwrap_or(0);
         kept = kept.max(largest_buffer(&data));
     }
-    if kept <= 2 * used + 1024 {
+    if kept <= 2 * used + 1024 && !batch_has_views(batch) {
         return Ok(None);
     }
     let columns = batch.columns().iter().map(copy).collect::<Result<_, _>>();
@@ -50,7 +83,20 @@ fn copy(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let data = array.to_data();
     let mut copied = MutableArrayData::new(vec![&data], false, data.len());
     copied.try_extend(0, 0, data.len())?;
-    Ok(arrow_array::make_array(copied.freeze()))
+    collected(copied.freeze()).map(arrow_array::make_array)
+}
+
+/// The same without what no view points to.
+fn collected(data: ArrayData) -> Result<ArrayData, ArrowError> {
+    match data.data_type() {
+        DataType::Utf8View => Ok(StringViewArray::from(data).gc().into_data()),
+        DataType::BinaryView => Ok(BinaryViewArray::from(data).gc().into_data()),
+        nested if has_views(nested) => {
+            let children = data.child_data().iter().cloned().map(collected).collect::<Result<_, _>>()?;
+            data.into_builder().child_data(children).build()
+        }
+        _ => Ok(data),
+    }
 }
 
 /// A chunk with a form as arrow-rs arrays, which is the one that storages know.

@@ -130,6 +130,7 @@ impl Batch {
 
     /// A struct that holds this batch on its own; it outlives everything else, its children may be
     /// moved out of it, and each may be released on any thread.
+    #[inline]
     pub fn export(&self) -> ArrowArray {
         export_array(self)
     }
@@ -205,6 +206,12 @@ impl Batch {
     /// Whether it is in the plain form.
     pub(crate) fn is_plain(&self) -> bool {
         self.header().form == Form::Plain
+    }
+
+    /// Whether it is in the plain form and has one row.
+    #[inline]
+    pub(super) fn is_plain_row(&self) -> bool {
+        self.header().plain_rows == 1
     }
 
     /// Whether both are clones of one batch.

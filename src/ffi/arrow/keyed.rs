@@ -58,25 +58,10 @@ pub(crate) unsafe fn join_plain(values: &SchemaRef, schema: &SchemaRef, keys: &[
     assert!(nodes.len() == layout.columns().len() + 2 && nodes[1].kind == Kind::Binary32);
     let (rows, key_bytes) =
         parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows(), bytes + part.rows() * part.key.len()));
-    let mut end = 0_usize;
-    let mut place = |bytes: usize| {
-        let start = end.next_multiple_of(ALIGNMENT);
-        end = start + bytes;
-        start..end
-    };
-    let mut output = Output {
-        rows,
-        offsets: place((rows + 1) * size_of::<i32>()),
-        keys: place(key_bytes),
-        columns: [const { 0..0 }; MAX_PLAIN_COLUMNS],
-    };
-    for (span, column) in output.columns.iter_mut().zip(layout.columns()) {
-        *span = place((rows * column.bits()).div_ceil(8));
-    }
-    // One of the top, three of the keys, two of each column.
-    let buffer_count = 4 + 2 * layout.columns().len() as u32;
-    let unfilled = Unfilled::allocate(&Shape { schema, buffer_count, data_bytes: end, kept_bytes: 0 }, None);
-    // SAFETY: the batch has room for `end` bytes, for the nodes of its schema (the top, the keys, the
+    let (output, data_bytes) = Output::place(layout, rows, key_bytes);
+    let buffer_count = Output::buffer_count(layout);
+    let unfilled = Unfilled::allocate(&Shape { schema, buffer_count, data_bytes, kept_bytes: 0 }, None);
+    // SAFETY: the batch has room for so many bytes, for the nodes of its schema (the top, the keys, the
     // columns), and for these pointers; each is written once. The rest is the caller's promise.
     unsafe {
         output.fill(layout, keys, parts, unfilled.data);
@@ -89,14 +74,39 @@ pub(crate) unsafe fn join_plain(values: &SchemaRef, schema: &SchemaRef, keys: &[
 }
 
 /// Where the buffers of the output stand.
-struct Output {
-    rows: usize,
-    offsets: Range<usize>,
-    keys: Range<usize>,
-    columns: [Range<usize>; MAX_PLAIN_COLUMNS],
+pub(super) struct Output {
+    pub(super) rows: usize,
+    pub(super) offsets: Range<usize>,
+    pub(super) keys: Range<usize>,
+    pub(super) columns: [Range<usize>; MAX_PLAIN_COLUMNS],
 }
 
 impl Output {
+    /// Places for so many rows and bytes of keys, and the bytes of all of them together.
+    pub(super) fn place(layout: &PlainLayout, rows: usize, key_bytes: usize) -> (Output, usize) {
+        let mut end = 0_usize;
+        let mut place = |bytes: usize| {
+            let start = end.next_multiple_of(ALIGNMENT);
+            end = start + bytes;
+            start..end
+        };
+        let mut output = Output {
+            rows,
+            offsets: place((rows + 1) * size_of::<i32>()),
+            keys: place(key_bytes),
+            columns: [const { 0..0 }; MAX_PLAIN_COLUMNS],
+        };
+        for (span, column) in output.columns.iter_mut().zip(layout.columns()) {
+            *span = place((rows * column.bits()).div_ceil(8));
+        }
+        (output, end)
+    }
+
+    /// One of the top, three of the keys, two of each column.
+    pub(super) fn buffer_count(layout: &PlainLayout) -> u32 {
+        4 + 2 * layout.columns().len() as u32
+    }
+
     /// Copies the parts.
     ///
     /// # Safety
@@ -162,7 +172,7 @@ impl Output {
     ///
     /// # Safety
     /// The tables have room for the nodes and buffers of a batch of the keys and so many columns.
-    unsafe fn write_tables(&self, columns: usize, unfilled: &Unfilled) {
+    pub(super) unsafe fn write_tables(&self, columns: usize, unfilled: &Unfilled) {
         let node = |first_buffer: usize, buffer_count: u32| ArrayNode {
             length: self.rows as i64,
             null_count: 0,
@@ -205,7 +215,8 @@ unsafe fn copy_each<const N: usize>(parts: &[Part], from: usize, to: *mut u8) {
 ///
 /// # Safety
 /// There is room for it.
-unsafe fn copy_key(key: &[u8], to: *mut u8) {
+#[inline]
+pub(super) unsafe fn copy_key(key: &[u8], to: *mut u8) {
     // SAFETY: the caller's promise.
     unsafe {
         match key.len() {
