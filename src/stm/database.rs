@@ -110,7 +110,9 @@ impl<C: Chunk> Database<C> {
     where
         C: Chunk,
     {
-        self.memory_budget().map_or_else(|| self.meters.live_bytes(), |budget| budget.resident())
+        // What waits to be freed counts as resident, and is no longer live.
+        let live = self.meters.live_bytes();
+        self.memory_budget().map_or(live, |budget| budget.resident().min(live))
     }
 
     pub fn context(&self) -> Context<C> {

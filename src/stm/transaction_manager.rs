@@ -83,8 +83,8 @@ pub struct Stats {
     pub conflicts_prepared: u64,
     /// Attempts that were rerun.
     pub retries: u64,
-    /// Bytes of values in memory: with a memory budget that of the values which are not in storage alone, some of them
-    /// of versions that are about to be freed; else the live bytes.
+    /// Bytes of values in memory: with a memory budget those of the values which are not in storage alone, else the live
+    /// bytes.
     pub resident_bytes: u64,
     /// Bytes that values would take in memory which are in storage alone. For those that have not been in memory since
     /// the database was opened it is an estimate.
