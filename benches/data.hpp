@@ -22,6 +22,7 @@ struct Key {
   char bytes[kKeyBytes];
 
   std::string_view view() const { return {bytes, kKeyBytes}; }
+  bool operator==(const Key &other) const { return view() == other.view(); }
 };
 
 inline Key make_key(std::uint64_t id) {

@@ -35,6 +35,31 @@ class KhonsuTransaction {
     return row;
   }
 
+  /// `kOperations` keys at most, in one call.
+  void get_many(const Key *keys, std::size_t count, Row *rows) {
+    const void *names[kOperations] = {};
+    std::size_t lengths[kOperations] = {};
+    ArrowArray batches[kOperations];
+    for (std::size_t i = 0; i < count; ++i) {
+      names[i] = keys[i].bytes;
+      lengths[i] = kKeyBytes;
+    }
+    check(khonsu_txn_get_many(handle_, names, lengths, count, schema_, batches, nullptr, nullptr),
+          "khonsu_txn_get_many");
+    for (std::size_t i = 0; i < count; ++i) {
+      rows[i] = read_batch(batches[i]);
+      batches[i].release(&batches[i]);
+    }
+  }
+
+  Row get_bound(const khonsu_key *key) {
+    ArrowArray batch;
+    check(khonsu_txn_get_bound(handle_, key, schema_, &batch, nullptr, nullptr), "khonsu_txn_get_bound");
+    const Row row = read_batch(batch);
+    batch.release(&batch);
+    return row;
+  }
+
   void put(const Key &key, const Row &row, std::int64_t rows = 1) {
     ArrowArray batch = make_batch(row, rows);
     check(khonsu_txn_put_with_schema(handle_, key.bytes, kKeyBytes, &batch, schema_, nullptr),
@@ -115,6 +140,13 @@ class KhonsuDatabase {
   KhonsuDatabase &operator=(const KhonsuDatabase &) = delete;
 
   KhonsuTransaction begin(bool read_only) const { return {db_, schema_, read_only ? read_only_ : nullptr}; }
+
+  /// The caller frees it.
+  khonsu_key *bind(const Key &key) const {
+    khonsu_key *bound = nullptr;
+    check(khonsu_key_bind(db_, key.bytes, kKeyBytes, &bound, nullptr), "khonsu_key_bind");
+    return bound;
+  }
 
  private:
   khonsu_db *db_ = nullptr;

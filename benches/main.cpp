@@ -51,7 +51,8 @@ class Scratch {
       "  --rust-peers LIBRARY  the peers of benches/rust\n"
       "  --only NAME,...       R10 SCAN W1 RMW1 RMW10 A B EMPTY MIX memory growth costs boundary latency\n"
       "                        aged\n"
-      "  --peers NAME,...      khonsu shared_mutex+unordered_map shared_mutex+map lmdb rocksdb sqlite ...\n"
+      "  --peers NAME,...      khonsu 'khonsu (a get each)' shared_mutex+unordered_map shared_mutex+map lmdb\n"
+      "                        rocksdb sqlite ...\n"
       "  --rounds N            rounds, of which the medians are reported (5)\n"
       "  --seconds S           measured time of each run (0.3)\n"
       "  --churn N             writes a key that age the peers (10)\n"
@@ -102,8 +103,8 @@ Options parse(int argc, char **argv) {
 }
 
 std::vector<Maker> makers_of(const Options &options) {
-  std::vector<Maker> makers = {khonsu_maker(), unordered_map_maker(), ordered_map_maker(),
-                               lmdb_maker(),   rocksdb_maker(),       sqlite_maker()};
+  std::vector<Maker> makers = {khonsu_maker(), khonsu_get_each_maker(), unordered_map_maker(), ordered_map_maker(),
+                               lmdb_maker(),   rocksdb_maker(),         sqlite_maker()};
   if (!options.rust_peers.empty()) {
     for (Maker &maker : load_rust_makers(options.rust_peers)) makers.push_back(std::move(maker));
   }

@@ -44,8 +44,7 @@ double aborts_per_commit(const std::vector<Tally> &tallies) {
 
 /// A peer that is loaded, with a session for each thread.
 struct Contender {
-  std::string name;
-  bool transactional;
+  const Maker &maker;
   std::unique_ptr<Peer> peer;
   std::vector<std::unique_ptr<Session>> sessions;
   /// What the counters must sum to; nothing while blind puts may have set some back.
@@ -61,10 +60,10 @@ struct Contender {
 
   /// The rate of an engine that loses updates would be worth nothing.
   void check_sum() const {
-    if (!transactional || !sum.has_value()) return;
+    if (!maker.transactional || !sum.has_value()) return;
     const std::int64_t found = sum_counters();
     if (found != *sum) {
-      fail(name + " lost updates: the counters sum to " + std::to_string(found) + " instead of " +
+      fail(maker.name + " lost updates: the counters sum to " + std::to_string(found) + " instead of " +
            std::to_string(*sum));
     }
   }
@@ -79,7 +78,7 @@ class Matrix {
     for (const Maker &maker : makers) {
       const std::string place = directory + "/" + maker.name;
       std::filesystem::create_directories(place);
-      Contender contender{maker.name, maker.transactional, maker.make(place), {}, std::nullopt};
+      Contender contender{maker, maker.make(place), {}, std::nullopt};
       samples_.describe(maker.name, contender.peer->description());
       load_peer(*contender.peer, kKeys);
       for (unsigned thread = 0; thread < cores_; ++thread) contender.sessions.push_back(contender.peer->session());
@@ -125,7 +124,7 @@ class Matrix {
 
   /// From begin to the end of the commit, reruns included.
   void run_latencies(unsigned round) {
-    for_each(round, [&](Contender &contender) {
+    for_each(round, "latency", [&](Contender &contender) {
       for (const bool competing : {false, true}) {
         const std::string suffix = competing ? ", beside a writer" : ", alone";
         measure_latencies(contender, workload_named("R10"), "get", suffix, competing);
@@ -136,27 +135,29 @@ class Matrix {
   }
 
  private:
-  /// Another peer begins each round, so that none always runs after the same one.
+  /// Those that take part in it. Another one begins each round, so that none always runs after the same one.
   template <typename Body>
-  void for_each(unsigned round, Body body) {
+  void for_each(unsigned round, const std::string &part, Body body) {
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
       Contender &contender = contenders_[(i + round) % contenders_.size()];
+      if (!contender.maker.takes(part)) continue;
       body(contender);
       contender.peer->settle();
     }
   }
 
   void run_workload(unsigned round, const Workload &workload, unsigned threads, const std::string &suffix) {
-    for_each(round, [&](Contender &contender) {
+    for_each(round, workload.name, [&](Contender &contender) {
       if (workload.work == Work::kScan && !contender.peer->can_scan()) return;
       std::vector<Job> jobs;
       for (unsigned thread = 0; thread < threads; ++thread) {
         jobs.push_back({contender.sessions[thread].get(), &feeds_.of(workload, thread, threads), &workload});
       }
       const std::vector<Tally> tallies = run(contender, jobs);
-      samples_.add(workload.name + suffix, threads, contender.name, total_rate(workload, tallies), "transactions/s");
-      if (threads > 1 && workload.conflicts && contender.transactional) {
-        samples_.add(std::string(workload.name) + " aborts" + suffix, threads, contender.name,
+      samples_.add(workload.name + suffix, threads, contender.maker.name, total_rate(workload, tallies),
+                   "transactions/s");
+      if (threads > 1 && workload.conflicts && contender.maker.transactional) {
+        samples_.add(std::string(workload.name) + " aborts" + suffix, threads, contender.maker.name,
                      aborts_per_commit(tallies), "aborts/commit");
       }
     });
@@ -165,13 +166,13 @@ class Matrix {
   void run_mix(unsigned round) {
     const Workload &reads = workload_named("R10");
     const Workload &writes = workload_named("RMW1");
-    for_each(round, [&](Contender &contender) {
+    for_each(round, "MIX", [&](Contender &contender) {
       const Job reader{contender.sessions[0].get(), &feeds_.of(reads, 0, 1), &reads};
       const Job writer{contender.sessions[1].get(), &feeds_.of(writes, 1, 1), &writes};
-      samples_.add("MIX reader alone", 1, contender.name, run(contender, {reader})[0].rate, "transactions/s");
+      samples_.add("MIX reader alone", 1, contender.maker.name, run(contender, {reader})[0].rate, "transactions/s");
       const std::vector<Tally> tallies = run(contender, {reader, writer});
-      samples_.add("MIX reader", 2, contender.name, tallies[0].rate, "transactions/s");
-      samples_.add("MIX writer", 2, contender.name, tallies[1].rate, "transactions/s");
+      samples_.add("MIX reader", 2, contender.maker.name, tallies[0].rate, "transactions/s");
+      samples_.add("MIX writer", 2, contender.maker.name, tallies[1].rate, "transactions/s");
     });
   }
 
@@ -221,8 +222,8 @@ class Matrix {
     std::sort(latencies.begin(), latencies.end());
     for (const auto &[label, share] : {std::pair{"p50", 0.5}, {"p99", 0.99}, {"p99.9", 0.999}}) {
       const auto position = static_cast<std::size_t>(share * static_cast<double>(latencies.size() - 1));
-      samples_.add("latency of " + name + ", " + label + suffix, competing ? 2 : 1, contender.name, latencies[position],
-                   "ns");
+      samples_.add("latency of " + name + ", " + label + suffix, competing ? 2 : 1, contender.maker.name,
+                   latencies[position], "ns");
     }
   }
 

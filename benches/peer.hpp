@@ -56,9 +56,17 @@ struct Maker {
   bool mallocs = true;
   /// Floors have no transactions: what they lose is no fault of theirs.
   bool transactional = true;
+  /// Those of the workloads, MIX and the latencies that it runs, by their names in --only; empty: all.
+  std::vector<std::string> only = {};
+
+  bool takes(const std::string &name) const {
+    return only.empty() || std::find(only.begin(), only.end(), name) != only.end();
+  }
 };
 
 Maker khonsu_maker();
+/// The same, each key by a call of its own.
+Maker khonsu_get_each_maker();
 Maker unordered_map_maker();
 Maker ordered_map_maker();
 Maker lmdb_maker();
@@ -79,6 +87,7 @@ inline void load_peer(Peer &peer, std::uint64_t count) {
 
 /// What the transactions of the workloads have in common. `Transactions` is one peer's:
 ///   begin(bool read_only), get(key) -> Row, set(key, row), remove(key), scan(start) -> double, commit() -> bool,
+///   sum(keys, count) -> double, which reads them, and increment(keys, count),
 /// where a commit that gives false was aborted and is run again, at once.
 template <typename Transactions>
 class SessionOf final : public Session {
@@ -87,11 +96,7 @@ class SessionOf final : public Session {
   explicit SessionOf(Arguments &&...arguments) : transactions_(std::forward<Arguments>(arguments)...) {}
 
   std::uint64_t read(const Key *keys, std::size_t count) override {
-    return run(true, [&] {
-      double sum = 0;
-      for (std::size_t i = 0; i < count; ++i) sum += transactions_.get(keys[i]).sum();
-      sink_ = sum;
-    });
+    return run(true, [&] { sink_ = transactions_.sum(keys, count); });
   }
 
   std::uint64_t scan(const Key &start) override {
@@ -111,9 +116,7 @@ class SessionOf final : public Session {
   }
 
   std::uint64_t increment(const Key *keys, std::size_t count) override {
-    return run(false, [&] {
-      for (std::size_t i = 0; i < count; ++i) transactions_.increment(keys[i]);
-    });
+    return run(false, [&] { transactions_.increment(keys, count); });
   }
 
   std::uint64_t mixed(const Key *keys, const unsigned char *writes) override {
@@ -170,15 +173,25 @@ class SessionOf final : public Session {
   volatile double sink_ = 0;  // what was read goes here, so that no read can be optimised away
 };
 
-/// A read-modify-write for those that have nothing better.
+/// `sum` and `increment` for those that have nothing better: one key after the other, a get and then a set.
 template <typename Transactions>
 class GetThenSet {
  public:
-  void increment(const Key &key) {
-    auto &transactions = static_cast<Transactions &>(*this);
-    const Row row = transactions.get(key);
-    transactions.set(key, make_row(row.id, row.counter + 1));
+  double sum(const Key *keys, std::size_t count) {
+    double sum = 0;
+    for (const Key *key = keys; key != keys + count; ++key) sum += transactions().get(*key).sum();
+    return sum;
   }
+
+  void increment(const Key *keys, std::size_t count) {
+    for (const Key *key = keys; key != keys + count; ++key) {
+      const Row row = transactions().get(*key);
+      transactions().set(*key, make_row(row.id, row.counter + 1));
+    }
+  }
+
+ private:
+  Transactions &transactions() { return static_cast<Transactions &>(*this); }
 };
 
 }  // namespace bench

@@ -44,7 +44,6 @@ struct alignas(128) Tally {
 
 std::vector<Tally> run_jobs(const std::vector<Job> &jobs, double seconds);
 
-
 /// Nanoseconds of processor time of one of the `calls` that `body` makes, timed over `seconds`.
 template <typename Calls>
 double time_calls(double seconds, std::size_t calls, Calls body) {

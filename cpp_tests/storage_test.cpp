@@ -4,6 +4,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "check.hpp"
 
@@ -108,6 +109,55 @@ void memory_budgets() {
     }));
     CHECK(number == kKeys);
   };
+  // Many keys at once, and bound ones: each value is what it is, wherever it is, or replaced by the transaction.
+  const auto check_many = [&](const khonsu::Database &database) {
+    std::vector<std::string> names;
+    std::vector<khonsu::Key> bound;
+    for (int number = 0; number < kKeys; ++number) {
+      names.push_back(key_of(number));
+      auto key = database.bind(names.back());
+      if (!CHECK_OK(key)) return;
+      bound.push_back(std::move(key).value());
+    }
+    const std::vector<khonsu::Bytes> keys(names.begin(), names.end());
+    std::vector<const khonsu::Key *> handles;
+    for (const auto &key : bound) handles.push_back(&key);
+    auto begun = database.begin();
+    CHECK_OK(begun);
+    khonsu::Transaction &transaction = begun.value();
+    khonsu::Batch sample = batch_of({0});
+    auto schema = khonsu::Schema::from_arrow(std::move(sample.schema));
+    if (!CHECK_OK(schema)) return;
+    CHECK_OK(transaction.put(bound[3], std::move(batch_of({-3}).array), schema.value()));
+    CHECK_OK(transaction.append(bound[4], std::move(batch_of({-4}).array), schema.value()));
+    const auto expected = [](std::size_t key) {
+      const auto number = static_cast<std::int64_t>(key);
+      if (number == 3) return Values{-3};
+      if (number == 4) return Values{4, 5, 5, -4};
+      return Values{number, number + 1, 5};
+    };
+    for (bool as_bound : {false, true}) {
+      auto found = as_bound ? transaction.get_many_bound(handles, schema.value())
+                            : transaction.get_many(keys, schema.value());
+      if (!CHECK_OK(found) || !CHECK(found.value().size() == keys.size())) return;
+      for (std::size_t i = 0; i < keys.size(); ++i) CHECK(values_of(found.value()[i]) == expected(i));
+    }
+    auto stream = transaction.get_many_stream(keys);
+    if (!CHECK_OK(stream)) return;
+    Values rows;
+    for (;;) {
+      auto batch = stream.value().next();
+      if (!CHECK_OK(batch) || !batch.value().has_value()) break;
+      for (std::int64_t value : values_of(*batch.value(), 1)) rows.push_back(value);
+    }
+    Values all;
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      for (std::int64_t value : expected(i)) all.push_back(value);
+    }
+    CHECK(rows == all);
+    auto found = transaction.get(bound[5]);
+    CHECK(CHECK_OK(found) && found.value().has_value() && values_of(found.value()->array) == expected(5));
+  };
   {
     khonsu::Database database = open_within(kBudget);
     for (std::int64_t number = 0; number < kKeys; ++number) {
@@ -124,6 +174,7 @@ void memory_budgets() {
     check_values(database, 5);
     stats = stats_of(database);
     CHECK(stats.resident_bytes == 0 && stats.cold_reads == 3 * kKeys);
+    check_many(database);
     CHECK_OK(database.backup(folder.path + "/copy"));
     CHECK_OK(database.export_to(folder.path + "/files"));
   }

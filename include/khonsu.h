@@ -111,7 +111,9 @@ struct ArrowArrayStream;
 
 /**
  * For khonsu_txn_prepare: a serializable transaction that wrote nothing holds what it has read, and votes
- * KHONSU_VOTE_YES, where it would vote KHONSU_VOTE_READ_ONLY otherwise.
+ * KHONSU_VOTE_YES, where it would vote KHONSU_VOTE_READ_ONLY otherwise. It must not have been begun as read-only
+ * (khonsu_txn_options_set_read_only): what such a one reads is not noted, so it votes KHONSU_VOTE_READ_ONLY and holds
+ * nothing, like one that has read nothing, and those at lower levels.
  */
 #define KHONSU_PREPARE_HOLD_READS 2
 
@@ -987,7 +989,8 @@ typedef struct khonsu_prepared_info {
      */
     size_t global_id_len;
     /**
-     * When it was prepared, in microseconds since 1970 UTC, by the clock of the machine.
+     * When it was prepared, in microseconds since 1970 UTC, by the clock of the machine. Of one that was decided
+     * heuristically before the database was opened last, when it was decided.
      */
     int64_t time_micros;
     /**
@@ -999,11 +1002,12 @@ typedef struct khonsu_prepared_info {
      */
     int32_t reserved;
     /**
-     * How many keys it writes, or would have written.
+     * How many keys it writes, or would have written. 0 of one that was decided heuristically before the database was
+     * opened last.
      */
     uint64_t written_keys;
     /**
-     * The bytes of these keys and of what it writes there.
+     * The bytes of these keys and of what it writes there; 0 in the same case.
      */
     uint64_t bytes;
 } khonsu_prepared_info;

@@ -167,7 +167,8 @@ enum class PreparedState : std::int32_t {
 enum class PrepareFlags : std::uint32_t {
   none = 0,
   allow_volatile = KHONSU_PREPARE_ALLOW_VOLATILE,  ///< a database that cannot keep it over its end may vote yes, too
-  hold_reads = KHONSU_PREPARE_HOLD_READS           ///< one that wrote nothing holds what it has read, and votes yes
+  /// One that wrote nothing holds what it has read, and votes yes; it must not have been begun as read-only.
+  hold_reads = KHONSU_PREPARE_HOLD_READS
 };
 
 constexpr PrepareFlags operator|(PrepareFlags one, PrepareFlags other) noexcept {
@@ -1313,7 +1314,8 @@ class Transaction : public detail::Handle<khonsu_txn, khonsu_txn_free> {
 /// Counters of a database; fields as khonsu.h says.
 using Stats = khonsu_stats;
 
-/// A prepared transaction that is in doubt, or that was decided heuristically and not forgotten.
+/// A prepared transaction that is in doubt, or that was decided heuristically and not forgotten; fields as
+/// khonsu_prepared_info in khonsu.h says.
 struct PreparedTransaction {
   std::string global_id;
   std::chrono::microseconds prepared_at;  ///< since 1970 UTC

@@ -26,8 +26,9 @@
  *                              is committed in two phases, is always synced
  *     conflict_resolution=HOW  fail (default), ignore, replace or append
  *     max_transaction_bytes=N  the most bytes that a branch may have staged; 0, the default: no limit
- *     hold_reads=1             a branch that has only read votes yes and holds what it has read until the decision;
- *                              0, the default: it votes read-only, and is done at its prepare
+ *     hold_reads=1             a serializable branch that has only read votes yes and holds what it has read until the
+ *                              decision; 0, the default, and at the lower levels: it votes read-only, and is done at
+ *                              its prepare
  *
  * All that open the same directory, or the same name, in one process share one khonsu_db, whatever the rmid and the
  * thread; it closes with the last of them. The other options are those of the rmid in the thread that opened it.

@@ -12,14 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use arrow_array::types::{Int8Type, Int64Type};
-use arrow_array::{ArrayRef, DictionaryArray, RecordBatch, cast::AsArray};
-use common::{Batches, Random, at, batch, begin, get_rows, read_only, rows, text_batch};
+use arrow_array::{ArrayRef, DictionaryArray, Int64Array, RecordBatch, cast::AsArray};
+use common::{Batches, LEVELS, Random, at, batch, begin, get_rows, read_only, rows, text_batch};
 use durable::Folder;
 use khonsu::stm::{
-    ConflictResolution, Direction, Durability, Error, IsolationLevel, KeyRange, Options, Transaction,
+    ConflictResolution, Direction, Durability, Error, GlobalId, IsolationLevel, KeyRange, Options, Transaction,
     TransactionOptions, Value,
 };
 use khonsu::storage::{self, DurableOptions, DurableStorage, StoredDatabase};
+use khonsu::two_phase_commit::{PrepareOptions, TwoPhaseCommitParticipant, Vote};
 
 const SERIALIZABLE: IsolationLevel = IsolationLevel::Serializable;
 
@@ -334,6 +335,80 @@ fn appending_reads_nothing() {
     check(stored.manager());
 }
 
+/// What is prepared goes on top of what is cold, also over checkpoints and after an opening, and reads nothing.
+#[test]
+fn prepared_transactions_append_to_what_is_cold() {
+    let folder = folder("prepared");
+    let path = folder.join("db");
+    let id = |number: i64| GlobalId::new(&number.to_be_bytes()).unwrap();
+    let prepare = |database: &Batches, number: i64, rows: RecordBatch| {
+        let mut transaction = begin(database, SERIALIZABLE);
+        transaction.append(format!("{number:06}").as_bytes(), rows).unwrap();
+        assert_eq!(transaction.exists(format!("{:06}", number + 1).as_bytes()), Ok(true));
+        database.prepare(&mut transaction, &id(number), PrepareOptions::default())
+    };
+    let stored = open(&path, 1);
+    let database = stored.manager();
+    fill(database, 10, 50);
+    stored.checkpoint().unwrap();
+    for number in [0, 2, 4] {
+        assert_eq!(prepare(database, number, batch(&[-1])), Ok(Vote::Yes));
+    }
+    assert!(matches!(prepare(database, 6, text_batch("of another schema")), Err(Error::SchemaMismatch(_))));
+    stored.checkpoint().unwrap();
+    database.commit(&id(0)).unwrap();
+    assert_eq!((database.stats().cold_reads, database.stats().prepared_transactions), (0, 2));
+    stored.checkpoint().unwrap();
+    assert_eq!(database.stats().resident_bytes, 0);
+    drop(stored);
+    let stored = open(&path, 1);
+    let database = stored.manager();
+    // In between, what it is to go after is written anew at another place.
+    stored.checkpoint().unwrap();
+    database.commit(&id(2)).unwrap();
+    database.rollback(&id(4)).unwrap();
+    assert_eq!(database.stats().cold_reads, 0);
+    let check = |database: &Batches| {
+        let mut reader = begin(database, SERIALIZABLE);
+        for key in 0..10 {
+            let expected = [vec![key; 50], if key == 0 || key == 2 { vec![-1] } else { vec![] }].concat();
+            assert_eq!(get_rows(&mut reader, &format!("{key:06}")), Some(expected));
+        }
+    };
+    check(database);
+    stored.checkpoint().unwrap();
+    assert_eq!(database.stats().resident_bytes, 0);
+    check(database);
+}
+
+/// Their commits make room for what they write, as others do.
+#[test]
+fn commits_of_prepared_transactions_evict_what_others_have_left() {
+    const BUDGET: u64 = 200_000;
+    let folder = folder("prepared-evicts");
+    let stored = open(&folder.join("db"), BUDGET);
+    let database = stored.manager();
+    fill(database, 400, 100);
+    stored.checkpoint().unwrap();
+    let mut reader = begin(database, SERIALIZABLE);
+    (0..400).for_each(|key| check(&mut reader, key, 100));
+    drop(reader);
+    let before = database.stats().resident_bytes;
+    assert!(before > BUDGET / 2, "{before}");
+    for number in 0..100_i64 {
+        let mut transaction = begin(database, SERIALIZABLE);
+        transaction.put(format!("new {number}").as_bytes(), batch(&[number; 200])).unwrap();
+        let id = GlobalId::new(&number.to_be_bytes()).unwrap();
+        assert_eq!(database.prepare(&mut transaction, &id, PrepareOptions::default()), Ok(Vote::Yes));
+        database.commit(&id).unwrap();
+        // What is in no checkpoint stays; the rest has gone as far as that is too much.
+        let stats = database.stats();
+        let unstored = (number as u64 + 1) * 2000;
+        // But for some that wait for their second chance.
+        assert!(stats.resident_bytes <= BUDGET.max(unstored) + BUDGET / 10, "{number}: {stats:?}");
+    }
+}
+
 /// Asserts how many files are open and have no name any more.
 #[track_caller]
 fn assert_unlinked_files(database: &Batches, folder: &Path, expected: usize) {
@@ -585,4 +660,222 @@ fn a_budget_makes_checkpoints_due() {
     }
     let stats = database.stats();
     assert!(stats.live_bytes > 75 << 20 && stats.resident_bytes < 40 << 20, "{stats:?}");
+}
+
+/// Batches of one column of one row, which all have a schema of their own.
+fn of_schema(number: i64) -> RecordBatch {
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![number]));
+    RecordBatch::try_from_iter([(format!("number {number}"), column)]).unwrap()
+}
+
+#[test]
+fn few_files_of_many_schemas_are_open() {
+    const SCHEMAS: i64 = 200;
+    let folder = folder("schemas");
+    let path = folder.join("db");
+    let key = |number: i64| format!("{number:06}").into_bytes();
+    let put_all = |database: &Batches| {
+        let mut transaction = begin(database, SERIALIZABLE);
+        (0..SCHEMAS).for_each(|number| transaction.put(&key(number), of_schema(number)).unwrap());
+        transaction.commit().unwrap();
+    };
+    let check = |stored: &StoredDatabase<RecordBatch>| {
+        let links =
+            || fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let of_values = |link: &PathBuf| link.starts_with(&path) && link.to_string_lossy().contains(".arrows");
+        // Versions that are superseded go some steps later.
+        let few = (0..1000).any(|_| {
+            stored.manager().stats();
+            links().filter(of_values).count() <= 64
+        });
+        assert!(few, "{} files are open", links().filter(of_values).count());
+        let stats = stored.manager().stats();
+        assert!(stats.cold_bytes > 0 && stats.resident_bytes > 0, "{stats:?}");
+        let mut reader = begin(stored.manager(), SERIALIZABLE);
+        (0..SCHEMAS).for_each(|number| assert_eq!(get_rows(&mut reader, &format!("{number:06}")), Some(vec![number])));
+    };
+    let stored = open(&path, 1);
+    put_all(stored.manager());
+    stored.checkpoint().unwrap();
+    check(&stored);
+    drop(stored);
+    let stored = open(&path, 1);
+    check(&stored);
+    put_all(stored.manager());
+    stored.checkpoint().unwrap();
+    check(&stored);
+}
+
+#[test]
+fn many_keys_at_once_and_bound_keys_are_read_and_kept_as_others_are() {
+    let folder = folder("many");
+    let path = folder.join("db");
+    let stored = open(&path, 1 << 20);
+    let database = stored.manager();
+    fill(database, 100, 100);
+    stored.checkpoint().unwrap();
+    drop(stored);
+    let keys: Vec<_> = (0..100).map(|key| format!("{key:06}").into_bytes()).collect();
+    for (budget, levels) in [(1, LEVELS), (20_000, LEVELS), (1 << 20, LEVELS)] {
+        let stored = open(&path, budget);
+        let database = stored.manager();
+        let bound: Vec<_> = keys.iter().map(|key| database.bind(key).unwrap()).collect();
+        let bound: Vec<_> = bound.iter().collect();
+        for level in levels {
+            let mut transaction = begin(database, level);
+            for (number, key) in keys.iter().enumerate().step_by(7) {
+                match number % 3 {
+                    0 => transaction.put(key, batch(&[-1])).unwrap(),
+                    1 => transaction.append_bound(bound[number], batch(&[-2])).unwrap(),
+                    _ => transaction.delete_bound(bound[number]).unwrap(),
+                }
+            }
+            let expected = |number: usize| match (number % 7, number % 3) {
+                (0, 0) => Some(vec![-1]),
+                (0, 1) => Some([vec![number as i64; 100], vec![-2]].concat()),
+                (0, _) => None,
+                _ => Some(vec![number as i64; 100]),
+            };
+            let expected: Vec<_> = (0..100).map(expected).collect();
+            let texts = |found: Vec<Option<Value<RecordBatch>>>| -> Vec<_> {
+                found.iter().map(|value| value.as_ref().map(rows)).collect()
+            };
+            assert_eq!(texts(transaction.get_many(&keys).unwrap()), expected, "{level:?}");
+            assert_eq!(texts(transaction.get_many_bound(&bound).unwrap()), expected, "{level:?}");
+            for (key, expected) in bound.iter().zip(&expected) {
+                assert_eq!(transaction.get_bound(key).unwrap().as_ref().map(rows), *expected, "{level:?}");
+                assert_eq!(transaction.exists_bound(key), Ok(expected.is_some()));
+            }
+        }
+        let stats = database.stats();
+        assert!(stats.resident_bytes <= budget, "{stats:?}");
+    }
+    // What was read stays in memory. (Some of the first keys are there from the beginning.)
+    let some = &keys[90..];
+    let stored = open(&path, 20_000);
+    let bound: Vec<_> = some.iter().map(|key| stored.manager().bind(key).unwrap()).collect();
+    let bound: Vec<_> = bound.iter().collect();
+    for _ in 0..50 {
+        let mut reader = begin(stored.manager(), SERIALIZABLE);
+        reader.get_many(some).unwrap();
+        reader.get_many_bound(&bound).unwrap();
+    }
+    let stats = stored.manager().stats();
+    assert!((10..100).contains(&stats.cold_reads), "{stats:?}");
+}
+
+#[test]
+fn prepared_transactions_write_over_what_is_cold() {
+    let folder = folder("prepared");
+    let path = folder.join("db");
+    let mut stored = open(&path, 1);
+    fill(stored.manager(), 100, 100);
+    stored.checkpoint().unwrap();
+    let id = |name: &str| GlobalId::new(name.as_bytes()).unwrap();
+    for (round, commits) in [true, false, true, true].into_iter().enumerate() {
+        let database = stored.manager();
+        let round = round as i64;
+        let id = id(&format!("round {round}"));
+        let mut transaction = begin(database, SERIALIZABLE);
+        check(&mut transaction, 50 + round, 100);
+        transaction.append(format!("{round:06}").as_bytes(), batch(&[-1, -2])).unwrap();
+        transaction.put(format!("{:06}", 10 + round).as_bytes(), batch(&[7])).unwrap();
+        transaction.delete(format!("{:06}", 20 + round).as_bytes()).unwrap();
+        let vote = database.prepare(&mut transaction, &id, PrepareOptions::default()).unwrap();
+        assert_eq!(vote, Vote::Yes);
+        drop(transaction);
+        stored.checkpoint().unwrap();
+        if round > 1 {
+            drop(stored);
+            stored = open(&path, 1);
+        }
+        let database = stored.manager();
+        assert_eq!(database.stats().resident_bytes, 0, "all but what is in doubt is in the checkpoint");
+        let reads = database.stats().cold_reads;
+        if commits {
+            database.commit(&id).unwrap();
+        } else {
+            database.rollback(&id).unwrap();
+        }
+        assert_eq!(database.stats().cold_reads, reads, "deciding reads nothing");
+        for again in [false, true] {
+            if again {
+                stored.checkpoint().unwrap();
+            }
+            let mut reader = begin(stored.manager(), SERIALIZABLE);
+            let rows = [vec![round; 100], if commits { vec![-1, -2] } else { vec![] }].concat();
+            assert_eq!(get_rows(&mut reader, &format!("{round:06}")), Some(rows));
+            let put = if commits { vec![7] } else { vec![10 + round; 100] };
+            assert_eq!(get_rows(&mut reader, &format!("{:06}", 10 + round)), Some(put));
+            assert_eq!(reader.exists(format!("{:06}", 20 + round).as_bytes()), Ok(!commits));
+        }
+    }
+}
+
+#[test]
+fn opening_reads_no_value_that_does_not_stay() {
+    let folder = folder("large");
+    let path = folder.join("db");
+    let stored = open(&path, 1 << 20);
+    fill(stored.manager(), 8, 50_000);
+    stored.checkpoint().unwrap();
+    drop(stored);
+    let stored = open(&path, 1 << 20);
+    let stats = stored.manager().stats();
+    assert_eq!((stats.cold_reads, stats.resident_bytes), (0, 0), "{stats:?}");
+}
+
+/// Waits for the thread that makes checkpoints.
+#[track_caller]
+fn assert_becomes(mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it stays as it is");
+}
+
+#[test]
+fn what_the_log_has_beyond_the_budget_goes_without_a_commit() {
+    let folder = folder("log");
+    let path = folder.join("db");
+    let stored = open(&path, 0);
+    fill(stored.manager(), 300, 8192);
+    drop(stored);
+    let stored = open(&path, 1 << 20);
+    assert_becomes(|| stored.manager().stats().resident_bytes <= 1 << 20);
+}
+
+#[test]
+fn memory_is_given_back_though_a_checkpoint_fails_in_the_end() {
+    let folder = folder("half-way");
+    let path = folder.join("db");
+    let stored = open(&path, 1);
+    let database = stored.manager();
+    fill(database, 200, 100);
+    stored.checkpoint().unwrap();
+    fill(database, 200, 50);
+    // The old checkpoint cannot be renamed, and so not be removed.
+    let old = checkpoint_file(&path).parent().unwrap().to_path_buf();
+    let in_the_way = old.with_extension("tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    fs::write(in_the_way.join("file"), "").unwrap();
+    assert!(matches!(stored.checkpoint(), Err(Error::Storage(_))));
+    assert_eq!(database.stats().resident_bytes, 0);
+    check(&mut begin(database, SERIALIZABLE), 7, 50);
+    fs::remove_dir_all(&in_the_way).unwrap();
+    stored.checkpoint().unwrap();
+    assert!(!old.exists());
+    // What another attempt has left under the name of the next one is not in its way.
+    let mut transaction = begin(database, SERIALIZABLE);
+    transaction.put(b"more", batch(&[1])).unwrap();
+    let version = transaction.commit().unwrap();
+    let left = path.join(format!("checkpoint-{version:020}"));
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("0.arrows"), "of a checkpoint whose directory could not be synced").unwrap();
+    stored.checkpoint().unwrap();
+    drop(stored);
+    check(&mut begin(open(&path, 1).manager(), SERIALIZABLE), 7, 50);
 }

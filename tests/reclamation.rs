@@ -8,9 +8,10 @@ use common::counted::{Counted, Maker, assert_living};
 use common::{LEVELS, Random, at, read_only};
 use khonsu::stm::IsolationLevel::{ReadCommitted, RepeatableRead, Serializable};
 use khonsu::stm::{
-    ConflictResolution, Cursor, Direction, KeyRange, Options, Stats, Transaction, TransactionManager,
+    ConflictResolution, Cursor, Direction, GlobalId, KeyRange, Options, Stats, Transaction, TransactionManager,
     TransactionOptions,
 };
+use khonsu::two_phase_commit::{PrepareOptions, TwoPhaseCommitParticipant};
 
 type Database = TransactionManager<Counted>;
 
@@ -495,6 +496,37 @@ fn garbage_does_not_outgrow_what_is_freed() {
         assert!(maker.living() < 40 * KEYS as usize, "{} in round {round}", maker.living());
     }
     assert_living(&database, &maker, KEYS as usize);
+}
+
+/// What was held, and what was to be written, is freed as fast as it comes, whatever the end.
+#[test]
+fn garbage_of_prepared_transactions_does_not_outgrow_what_is_freed() {
+    const KEYS: u64 = 1_000;
+    const VOLATILE: PrepareOptions = PrepareOptions { allow_volatile: true, hold_reads: false };
+    let id = GlobalId::new(b"one").unwrap();
+    let keys: Vec<_> = (1..=KEYS).map(key).collect();
+    for ends_by_commit in [false, true] {
+        let (database, maker) = open();
+        for round in 0..120 {
+            let mut transaction = database.begin(&at(Serializable));
+            if ends_by_commit {
+                transaction.get_many(&keys).unwrap();
+                transaction.put(&key(0), maker.chunk(round)).unwrap();
+            } else {
+                keys.iter().for_each(|key| transaction.put(key, maker.chunk(round)).unwrap());
+            }
+            let most = if ends_by_commit { 100 } else { 40 * KEYS as usize };
+            database.prepare(&mut transaction, &id, VOLATILE).unwrap();
+            drop(transaction);
+            match ends_by_commit {
+                true => drop(database.commit(&id).unwrap()),
+                false => database.rollback(&id).unwrap(),
+            }
+            database.forget(&id).unwrap();
+            assert!(maker.living() < most, "{} in round {round}, commit: {ends_by_commit}", maker.living());
+        }
+        assert_living(&database, &maker, usize::from(ends_by_commit));
+    }
 }
 
 #[test]

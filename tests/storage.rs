@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::kept::{Kept, one_in};
 use common::*;
@@ -334,6 +334,20 @@ fn a_checkpoint_is_what_the_database_is() {
     kept.with(|state| state.values.clear());
     stored.checkpoint().unwrap();
     assert_eq!(kept.with(|state| state.values.len()), 2000);
+}
+
+#[test]
+fn a_checkpoint_that_panics_is_tried_again() {
+    let kept = Kept::default();
+    let stored = kept.open(Options::default());
+    kept.with(|state| (state.is_due, state.panicking_checkpoints) = (true, 1));
+    put_one(stored.manager(), "a", 1).unwrap();
+    let given_up = Instant::now() + Duration::from_secs(60);
+    while kept.with(|state| state.is_due) {
+        assert!(Instant::now() < given_up, "nobody makes a checkpoint any more");
+        give_time();
+    }
+    assert_eq!(kept.with(|state| state.panicking_checkpoints), 0);
 }
 
 #[test]

@@ -5,10 +5,16 @@ mod durable;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
+use arrow_array::{
+    Array, ArrayRef, BinaryViewArray, DictionaryArray, Int32Array, ListArray, ListViewArray, RecordBatch, StringArray,
+    StringViewArray, StructArray, cast::AsArray,
+};
+use arrow_buffer::OffsetBuffer;
+use arrow_schema::{DataType, Field};
 use common::*;
 use durable::Folder;
 use khonsu::stm::{Durability, Error, IsolationLevel, KeyRange, Options, TransactionOptions};
@@ -225,5 +231,126 @@ fn a_directory_of_something_else_is_left_alone() {
     match try_open(&path, small()) {
         Err(Error::Storage(text)) => assert!(text.contains("is 3") && text.contains("up to 2"), "{text}"),
         other => panic!("{:?}", other.map(|_| ())),
+    }
+}
+
+/// Columns of so many rows whose parts keep all that the whole column points to.
+fn columns_of_views(rows: usize) -> Vec<ArrayRef> {
+    let texts = || (0..rows).map(|row| format!("{row:0100}"));
+    let views: StringViewArray = texts().map(Some).collect();
+    let bytes: BinaryViewArray = texts().map(|text| Some(text.into_bytes())).collect();
+    let item = |data_type: &DataType| Arc::new(Field::new("item", data_type.clone(), true));
+    let list_of = |values: ArrayRef| -> ArrayRef {
+        let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(1, values.len()));
+        Arc::new(ListArray::new(item(values.data_type()), offsets, values, None))
+    };
+    let list_view_of = |values: ArrayRef| -> ArrayRef {
+        let offsets = (0..values.len() as i32).collect();
+        let sizes = vec![1; values.len()].into();
+        Arc::new(ListViewArray::new(item(values.data_type()), offsets, sizes, values, None))
+    };
+    let plain: ArrayRef = Arc::new(StringArray::from_iter_values(texts()));
+    let structs: ArrayRef =
+        Arc::new(StructArray::new(vec![item(&DataType::Utf8View)].into(), vec![Arc::new(views.clone())], None));
+    vec![
+        list_view_of(plain),
+        list_view_of(Arc::new(views.clone())),
+        list_of(Arc::new(views.clone())),
+        list_of(structs.clone()),
+        structs,
+        Arc::new(bytes),
+        Arc::new(views),
+    ]
+}
+
+#[test]
+fn a_value_does_not_come_back_with_the_words_of_others() {
+    const KEYS: usize = 1000;
+    let folder = folder("words");
+    let path = folder.join("db");
+    let key = |number: usize| format!("{number:04}").into_bytes();
+    let value = |number: usize| {
+        let words = [format!("{number:0100}"), "all".to_owned()];
+        let keys = Int32Array::from(vec![Some(1), None, Some(0), Some(0)]);
+        let plain = DictionaryArray::new(keys.clone(), Arc::new(StringArray::from_iter_values(&words)) as ArrayRef);
+        let views = DictionaryArray::new(keys, Arc::new(StringViewArray::from_iter_values(&words)) as ArrayRef);
+        let item = Field::new("item", plain.data_type().clone(), true);
+        let nested =
+            ListArray::new(Arc::new(item), OffsetBuffer::from_lengths([1, 0, 0, 3]), Arc::new(plain.clone()), None);
+        let columns: [(&str, ArrayRef); 3] =
+            [("plain", Arc::new(plain)), ("views", Arc::new(views)), ("nested", Arc::new(nested))];
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let mut stored = open(&path);
+    let mut transaction = begin(stored.manager(), SERIALIZABLE);
+    (0..KEYS).for_each(|number| transaction.put(&key(number), value(number)).unwrap());
+    transaction.commit().unwrap();
+    drop(transaction);
+    for round in 0..2 {
+        let mut transaction = begin(stored.manager(), SERIALIZABLE);
+        transaction.delete(b"nothing").unwrap();
+        transaction.commit().unwrap();
+        drop(transaction);
+        stored.checkpoint().unwrap();
+        drop(stored);
+        stored = open(&path);
+        let bytes = stored.manager().stats().live_bytes;
+        assert!(bytes < KEYS as u64 * 4000, "{bytes} bytes in round {round}");
+        let mut reader = begin(stored.manager(), SERIALIZABLE);
+        for number in 0..KEYS {
+            let found = reader.get(&key(number)).unwrap().unwrap();
+            let found = found.single().unwrap();
+            assert_eq!(found, &value(number));
+            assert!(found.column(0).as_any_dictionary().values().len() <= 16 + 4);
+        }
+    }
+}
+
+#[test]
+fn views_are_stored_with_what_they_point_to_and_no_more() {
+    const ROWS: usize = 500;
+    for (number, column) in columns_of_views(ROWS).into_iter().enumerate() {
+        let whole = RecordBatch::try_from_iter([("column", column)]).unwrap();
+        let name = whole.schema_ref().field(0).data_type().to_string();
+        let folder = folder(&format!("views-{number}"));
+        let path = folder.join("db");
+        let key = |row: usize| format!("{row:04}").into_bytes();
+        let bytes_of = |prefix: &str| -> u64 {
+            let folders = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+            let of_prefix = folders.filter(|path| durable::file_name(path).starts_with(prefix));
+            let files = of_prefix.flat_map(|path| match path.is_dir() {
+                true => fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect(),
+                false => vec![path],
+            });
+            files.map(|file| file.metadata().unwrap().len()).sum()
+        };
+        let database = open(&path);
+        for part in (0..ROWS).step_by(50) {
+            let mut transaction = begin(database.manager(), IsolationLevel::Serializable);
+            (part..part + 50).for_each(|row| transaction.put(&key(row), whole.slice(row, 1)).unwrap());
+            transaction.commit().unwrap();
+        }
+        assert!(bytes_of("log") < ROWS as u64 * 2000, "{name}: {} bytes in the log", bytes_of("log"));
+        let mut database = database;
+        for round in 0..4 {
+            if round % 2 == 1 {
+                let mut transaction = begin(database.manager(), IsolationLevel::Serializable);
+                transaction.delete(format!("round {round}").as_bytes()).unwrap();
+                transaction.commit().unwrap();
+                drop(transaction);
+                database.checkpoint().unwrap();
+                let bytes = bytes_of("checkpoint");
+                assert!(bytes < ROWS as u64 * 400, "{name}, round {round}: {bytes} bytes in a checkpoint");
+            }
+            drop(database);
+            database = open(&path);
+            let bytes = database.manager().stats().live_bytes;
+            assert!(bytes < ROWS as u64 * 2000, "{name}, round {round}: {bytes} bytes");
+            let mut reader = begin(database.manager(), IsolationLevel::Serializable);
+            for row in 0..ROWS {
+                let value = reader.get(&key(row)).unwrap().unwrap();
+                assert_eq!(value.single(), Some(&whole.slice(row, 1)), "{name}, round {round}");
+            }
+        }
     }
 }

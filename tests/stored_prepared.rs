@@ -136,12 +136,18 @@ fn what_an_operator_decided_is_told_after_a_restart() {
     stored.manager().decide_heuristically(&ids[0], Decision::Commit).unwrap();
     prepare(stored.manager(), &ids[1], "a", "a", "b");
     stored.manager().decide_heuristically(&ids[1], Decision::Rollback).unwrap();
+    let listed = stored.manager().recover().unwrap();
+    assert!(listed.iter().all(|one| one.written_keys == 2 && one.bytes > 0));
+    let prepared_at = listed[0].time_micros;
     stored.checkpoint().unwrap();
     drop(stored);
     let stored = open(&path);
     let database = stored.manager();
     assert_eq!(state(database), named(&[("a", 77), ("list", 78)]));
-    let listed: Vec<_> = database.recover().unwrap().into_iter().map(|one| (one.id, one.heuristic)).collect();
+    let listed = database.recover().unwrap();
+    // Of what it was only the end is stored.
+    assert!(listed.iter().all(|one| (one.written_keys, one.bytes) == (0, 0) && one.time_micros >= prepared_at));
+    let listed: Vec<_> = listed.into_iter().map(|one| (one.id, one.heuristic)).collect();
     let expected = [Decision::Commit, Decision::Rollback].map(Some);
     assert_eq!(listed, ids.iter().cloned().zip(expected).collect::<Vec<_>>());
     for id in &ids {

@@ -350,6 +350,41 @@ fn writers_of_all_kinds_meet_what_is_held() {
     overtake(&database, &[("written", 5), ("read", 5), ("absent", 5), ("range/2", 5), ("new", 5)]);
 }
 
+/// It reserves what is held, so that not one after the other is prepared before it, and nothing that is free.
+#[test]
+fn one_that_starves_for_what_is_held_is_the_next_there_and_keeps_nobody_off_elsewhere() {
+    let database = database(&[("held", 1), ("free", 1)]);
+    let mut policy = database.retry_policy(&TransactionOptions { max_attempts: None, ..at(Serializable) });
+    let mut refused = 0;
+    for attempt in 0..20 {
+        match prepare_at(&database, &at(Serializable), "holder", |transaction| put(transaction, "held", 2)) {
+            Ok(_) => {}
+            // Its reservation is not over yet.
+            Err(Error::Conflict(conflicts)) if conflicts[0].holder.is_none() => {
+                refused += 1;
+                continue;
+            }
+            other => panic!("{other:?}"),
+        }
+        let mut starving = policy.begin();
+        put(&mut starving, "free", attempt);
+        put(&mut starving, "held", attempt);
+        let failed = starving.commit();
+        assert_held(failed.clone(), "held", "holder");
+        policy.conflicted(failed.expect_err("it is held")).expect("it may try again");
+        overtake(&database, &[("free", attempt)]);
+        let mut other = begin(&database, ReadCommitted);
+        put(&mut other, "held", attempt);
+        assert_held(other.commit(), "held", "holder");
+        database.rollback(&id("holder")).unwrap();
+        database.forget(&id("holder")).unwrap();
+    }
+    assert!(refused > 0, "it is the next");
+    let mut starving = policy.begin();
+    put(&mut starving, "held", 3);
+    starving.commit().expect("nothing is held any more");
+}
+
 #[test]
 fn prepared_transactions_exclude_each_other_at_prepare() {
     let database = database(&[("a", 1), ("b", 1), ("range/1", 1)]);

@@ -186,7 +186,9 @@ fn run(workload: &Workload, policy: Policy, transactions: u64) -> Counts {
 }
 
 /// The table as benches/report reads it: one measurement a count.
-fn measure(transactions: u64) -> String {
+fn measure(quick: bool) -> String {
+    let transactions = if quick { 1_000 } else { 10_000 };
+    let option = if quick { " -- --quick" } else { "" };
     let mut measurements = Vec::new();
     for workload in workload::all() {
         for policy in [Policy::BackwardValidation, Policy::Tracker] {
@@ -215,7 +217,7 @@ fn measure(transactions: u64) -> String {
         }
     }
     format!(
-        "{{\n\"notes\": {{\"command\": \"cargo bench --bench aborts\", \"transactions\": \"{transactions}\"}},\n\
+        "{{\n\"notes\": {{\"command\": \"cargo bench --bench aborts{option}\", \"transactions\": \"{transactions}\"}},\n\
          \"peers\": {{}},\n\"measurements\": [\n{}\n]\n}}\n",
         measurements.join(",\n")
     )
@@ -224,7 +226,7 @@ fn measure(transactions: u64) -> String {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
-    let text = measure(if quick { 1_000 } else { 10_000 });
+    let text = measure(quick);
     match arguments.iter().position(|argument| argument == "--out") {
         Some(place) => std::fs::write(&arguments[place + 1], text).expect("the samples can be written"),
         None => print!("{text}"),

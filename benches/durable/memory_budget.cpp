@@ -217,7 +217,9 @@ Result measured_in_child(const std::string &directory, std::uint64_t keys, std::
   return result;
 }
 
-int run(const std::string &out, const std::string &disk, std::uint64_t megabytes, unsigned rounds) {
+int run(const std::string &out, const std::string &disk, bool quick) {
+  const std::uint64_t megabytes = quick ? 64 : 1024;
+  const unsigned rounds = quick ? 1 : 3;
   const std::uint64_t keys = megabytes * 1'048'576 / kValueBytes;
   const std::uint64_t budgets[] = {0, megabytes * 1'048'576 / 16};
   std::filesystem::remove_all(disk);
@@ -225,7 +227,7 @@ int run(const std::string &out, const std::string &disk, std::uint64_t megabytes
   const std::string directory = disk + "/db";
   in_child([&] { fill(directory, keys); });
   bench::Samples samples;
-  samples.note("command", "khonsu_memory_budget_bench");
+  samples.note("command", std::string("khonsu_memory_budget_bench") + (quick ? " --quick" : ""));
   samples.note("values", std::to_string(keys) + " values of " + std::to_string(kValueBytes) + " bytes, " +
                              std::to_string(megabytes) + " MiB");
   for (unsigned round = 0; round < rounds; ++round) {
@@ -257,5 +259,5 @@ int run(const std::string &out, const std::string &disk, std::uint64_t megabytes
 
 int main(int argc, char **argv) {
   const bool quick = argc > 1 && std::strcmp(argv[1], "--quick") == 0;
-  return durable::run("target/bench/memory_budget.json", "target/bench/disk", quick ? 64 : 1024, quick ? 1 : 3);
+  return durable::run("target/bench/memory_budget.json", "target/bench/disk", quick);
 }

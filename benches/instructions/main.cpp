@@ -2,6 +2,8 @@
 // of use. tools/instructions builds it, runs it and reads the dumps.
 #include <valgrind/callgrind.h>
 
+#include <vector>
+
 #include "../khonsu_calls.hpp"
 
 namespace bench {
@@ -69,6 +71,27 @@ void run() {
       transaction.commit();
     });
   }
+  Count::dump("get_many of ten, each", 10, [&] {
+    KhonsuTransaction transaction = database.begin(true);
+    Key ten[kOperations];
+    for (Key &key : ten) key = keys.next();
+    Row rows[kOperations];
+    counted([&] { transaction.get_many(ten, kOperations, rows); });
+    for (const Row &row : rows) sum += row.sum();
+    transaction.commit();
+  });
+  std::vector<khonsu_key *> bound;
+  for (int i = 0; i < kRounds * 10; ++i) bound.push_back(database.bind(keys.next()));
+  std::size_t next = 0;
+  Count::dump("bound get, read-only", 10, [&] {  // one that was used before
+    KhonsuTransaction transaction = database.begin(true);
+    for (int i = 0; i < 10; ++i) {
+      const khonsu_key *key = bound[next++ % bound.size()];
+      counted([&] { sum += transaction.get_bound(key).sum(); });
+    }
+    transaction.commit();
+  });
+  for (khonsu_key *key : bound) khonsu_key_free(key);
   Count::dump("put", 10, [&] {
     KhonsuTransaction transaction = database.begin(false);
     for (int i = 0; i < 10; ++i) {
@@ -91,11 +114,13 @@ void run() {
     });
   });
   Count::dump("R10", 1, [&] {
-    Key ten[10];
+    Key ten[kOperations];
     for (Key &key : ten) key = keys.next();
     counted([&] {
       KhonsuTransaction transaction = database.begin(true);
-      for (const Key &key : ten) sum += transaction.get(key).sum();
+      Row rows[kOperations];
+      transaction.get_many(ten, kOperations, rows);
+      for (const Row &row : rows) sum += row.sum();
       transaction.commit();
     });
   });

@@ -20,7 +20,7 @@ struct Guarded {
 };
 
 template <typename Map>
-class MapTransactions {
+class MapTransactions : public GetThenSet<MapTransactions<Map>> {
  public:
   explicit MapTransactions(Guarded<Map> &map) : map_(map) {}
 
@@ -42,10 +42,12 @@ class MapTransactions {
   }
 
   /// One look for both halves.
-  void increment(const Key &key) {
-    std::string &value = find(key)->second;
-    const Row row = row_of(value.data());
-    assign(value, make_row(row.id, row.counter + 1));
+  void increment(const Key *keys, std::size_t count) {
+    for (const Key *key = keys; key != keys + count; ++key) {
+      std::string &value = find(*key)->second;
+      const Row row = row_of(value.data());
+      assign(value, make_row(row.id, row.counter + 1));
+    }
   }
 
   void remove(const Key &key) { map_.entries.erase(find(key)); }

@@ -96,7 +96,7 @@ def section(title, *parts):
 
 def throughput(samples):
     parts = [
-        "R10 ten gets, SCAN a range of 100, W1 a blind put, RMW1 a read-modify-write, RMW10 ten of them, A ten "
+        "R10 ten reads, SCAN a range of 100, W1 a blind put, RMW1 a read-modify-write, RMW10 ten of them, A ten "
         "operations "
         "of which half write, B of which 5 % write, EMPTY begin and commit.\n\n"
     ]
@@ -194,12 +194,12 @@ def memory(samples):
     columns = [
         ("resident bytes a key", "memory at 1M keys, resident", 1),
         ("allocated", "memory at 1M keys, allocated", 1),
-        ("a get at 10k keys, ns", "get at 10k keys", 1),
-        ("a get at 1M keys, ns", "get at 1M keys", 1),
+        ("a read at 10k keys, ns", "get at 10k keys", 1),
+        ("a read at 1M keys, ns", "get at 1M keys", 1),
     ]
-    intro = "1,000,000 keys, each peer in a process of its own; gets of keys chosen at random, ten a transaction.\n\n"
+    intro = "1,000,000 keys, each peer in a process of its own; reads of keys chosen at random, ten a transaction.\n\n"
     text = peer_table(samples, columns)
-    return section("Memory, and gets among many keys", intro if text else "", text)
+    return section("Memory, and reads among many keys", intro if text else "", text)
 
 
 def growth(samples):
@@ -231,7 +231,7 @@ def growth(samples):
 
 
 def boundary(samples):
-    columns = [("a get", "boundary: get", 1), ("a put and its commit", "boundary: put and commit", 1)]
+    columns = [("a read", "boundary: get", 1), ("a put and its commit", "boundary: put and commit", 1)]
     floor = samples.cell("boundary: a batch built and released", 1, "no database")
     intro = (
         "Nanoseconds of one operation among 100 of a transaction, on keys that stay in the cache. Through the C ABI a "

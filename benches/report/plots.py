@@ -89,7 +89,9 @@ def throughput(samples):
         axis.set_xlim(min(m.median for m in found) / 3, max(max(m.rounds) for m in found) * 3)
         axis.set_title(f"{workload}, {threads} thread{'s' if threads > 1 else ''}", fontweight="bold")
         axis.set_xlabel("transactions/s, logarithmic")
-    figure.suptitle("Medians, least to greatest; outlined: floors without transactions; pale red: khonsu from Rust")
+    figure.suptitle(
+        "Medians, least to greatest; outlined: floors without transactions; pale red: khonsu by single gets, from Rust"
+    )
     return figure
 
 

@@ -2,7 +2,6 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::sync::Arc;
 
 use crate::stm;
 
@@ -13,7 +12,7 @@ use super::handle::{Handle, InUse, check_handle, into_handle};
 use super::out::{clear, require, unknown_constant, write_if};
 use super::status::khonsu_status;
 use super::txn::{export, whole};
-use super::txn_cell::{Entered, TransactionCell};
+use super::txn_cell::{CellRef, Entered};
 
 /// Which way a scan goes.
 ///
@@ -53,7 +52,7 @@ pub struct khonsu_cursor {
 /// two entries.
 pub(crate) struct CursorCell {
     in_use: InUse,
-    transaction: Arc<TransactionCell>,
+    transaction: CellRef,
     position: UnsafeCell<Position>,
 }
 
@@ -201,7 +200,7 @@ pub unsafe extern "C" fn khonsu_cursor_next(
         guard(error, || {
             let mut inside = Inside::new(cursor, true)?;
             // The count that the cursor owns outlives `entered`, which goes first.
-            let entered = Entered::new(Arc::as_ptr(&inside.cell().transaction))?;
+            let entered = Entered::new(inside.cell().transaction.as_ptr())?;
             entered.run(|transaction| {
                 let position = inside.position_mut();
                 if matches!(position.place, Place::PastLast) {

@@ -4,12 +4,11 @@
 //! box. A transaction and its cursors carry an [`InUse`] as well: overlapping use of one of them, from another thread
 //! or from a callback of a call in progress, is found out instead of being undefined behaviour.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::Failure;
 
-/// How a handle owns its object: `Box` alone, `Arc` together with its children.
+/// How a handle owns its object: `Box` alone, a count together with its children.
 pub(crate) trait Owner<T>: Sized {
     fn into_raw(self) -> *const T;
 
@@ -29,17 +28,6 @@ impl<T> Owner<T> for Box<T> {
     }
 }
 
-impl<T> Owner<T> for Arc<T> {
-    fn into_raw(self) -> *const T {
-        Arc::into_raw(self)
-    }
-
-    unsafe fn from_raw(raw: *const T) -> Self {
-        // SAFETY: the pointer is that of `Arc::into_raw`, once, as this function demands.
-        unsafe { Arc::from_raw(raw) }
-    }
-}
-
 /// An opaque C type.
 pub(crate) trait Handle: Sized {
     /// What stands behind the pointer.
@@ -54,15 +42,19 @@ pub(crate) fn into_handle<H: Handle>(owner: H::Owner) -> *mut H {
 }
 
 /// The object's pointer, checked as far as it can be: not NULL, aligned.
+#[inline]
 pub(crate) fn check_handle<H: Handle>(handle: *const H, parameter: &str) -> Result<*const H::Object, Failure> {
     let object = handle.cast::<H::Object>();
-    if object.is_null() {
-        return Err(Failure::invalid_argument(format!("{parameter} is NULL")));
-    }
-    if !object.is_aligned() {
-        return Err(Failure::invalid_argument(format!("{parameter} does not point to a handle of its type")));
+    if object.is_null() || !object.is_aligned() {
+        return Err(no_handle(object.is_null(), parameter));
     }
     Ok(object)
+}
+
+#[cold]
+fn no_handle(is_null: bool, parameter: &str) -> Failure {
+    let what = if is_null { "is NULL" } else { "does not point to a handle of its type" };
+    Failure::invalid_argument(format!("{parameter} {what}"))
 }
 
 /// # Safety
@@ -155,12 +147,6 @@ mod tests {
         type Owner = Box<u64>;
     }
 
-    struct counted;
-    impl Handle for counted {
-        type Object = u64;
-        type Owner = Arc<u64>;
-    }
-
     #[test]
     fn handles_lead_back_to_their_objects() {
         let handle: *mut boxed = into_handle(Box::new(7));
@@ -170,12 +156,6 @@ mod tests {
             assert_eq!(*borrow(handle, "handle").unwrap(), 8);
             assert_eq!(*reclaim(handle).unwrap(), 8);
         }
-        let owner = Arc::new(9);
-        let handle: *mut counted = into_handle(owner.clone());
-        assert_eq!(Arc::strong_count(&owner), 2);
-        // SAFETY: the handle was made above and is freed once.
-        drop(unsafe { reclaim(handle) });
-        assert_eq!(Arc::strong_count(&owner), 1);
     }
 
     #[test]

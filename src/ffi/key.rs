@@ -143,16 +143,23 @@ pub(crate) unsafe fn bytes<'a>(bytes: *const c_void, len: usize, parameter: &str
 ///
 /// # Safety
 /// Rule 2 holds for `key`.
+#[inline]
 pub(crate) unsafe fn key<'a>(key: *const c_void, len: usize) -> Result<&'a [u8], Failure> {
-    // The length comes first: a key of an absurd length is not looked at.
-    if len == 0 {
-        return Err(Failure::invalid_argument("the key is empty"));
+    // A key of an absurd length is not looked at.
+    if len == 0 || len > KHONSU_KEY_MAX_BYTES || key.is_null() {
+        return Err(no_key(len));
     }
-    if len > KHONSU_KEY_MAX_BYTES {
-        return Err(Failure::invalid_argument(format!("the key has {len} bytes, more than {KHONSU_KEY_MAX_BYTES}")));
-    }
-    // SAFETY: rule 2.
-    unsafe { bytes(key, len, "key") }
+    // SAFETY: not NULL, no longer than an object can be, readable by rule 2.
+    Ok(unsafe { std::slice::from_raw_parts(key.cast(), len) })
+}
+
+#[cold]
+fn no_key(len: usize) -> Failure {
+    Failure::invalid_argument(match len {
+        0 => "the key is empty".to_owned(),
+        1..=KHONSU_KEY_MAX_BYTES => format!("key is NULL, its length is {len}"),
+        _ => format!("the key has {len} bytes, more than {KHONSU_KEY_MAX_BYTES}"),
+    })
 }
 
 /// The keys from `start` to before `end`. NULL with length 0 is no bound; the empty key is before all others.

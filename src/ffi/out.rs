@@ -47,7 +47,7 @@ pub(crate) unsafe fn take<T: ArrowStruct>(source: *mut T) -> Option<T> {
 
 /// The struct that `take` moved out of the named parameter.
 pub(crate) fn given<T>(moved: Option<T>, parameter: &str) -> Result<T, Failure> {
-    moved.ok_or_else(|| Failure::invalid_argument(format!("{parameter} is NULL")))
+    moved.ok_or_else(|| null(parameter))
 }
 
 /// Empties the caller's struct, which may be uninitialised memory: what it held is not released.
@@ -67,11 +67,14 @@ pub(crate) unsafe fn clear_handle<T>(out: *mut *mut T) {
 }
 
 /// Fails for a required out-parameter that is NULL.
+#[inline]
 pub(crate) fn require<T>(out: *mut T, parameter: &str) -> Result<(), Failure> {
-    if out.is_null() {
-        return Err(Failure::invalid_argument(format!("{parameter} is NULL")));
-    }
-    Ok(())
+    if out.is_null() { Err(null(parameter)) } else { Ok(()) }
+}
+
+#[cold]
+fn null(parameter: &str) -> Failure {
+    Failure::invalid_argument(format!("{parameter} is NULL"))
 }
 
 /// Writes what `value` makes, unless `out` is NULL.

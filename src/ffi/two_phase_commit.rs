@@ -25,7 +25,9 @@ const _: () = assert!(KHONSU_GLOBAL_ID_MAX_BYTES == stm::GLOBAL_ID_MAX_BYTES);
 pub const KHONSU_PREPARE_ALLOW_VOLATILE: u32 = 1;
 
 /// For khonsu_txn_prepare: a serializable transaction that wrote nothing holds what it has read, and votes
-/// KHONSU_VOTE_YES, where it would vote KHONSU_VOTE_READ_ONLY otherwise.
+/// KHONSU_VOTE_YES, where it would vote KHONSU_VOTE_READ_ONLY otherwise. It must not have been begun as read-only
+/// (khonsu_txn_options_set_read_only): what such a one reads is not noted, so it votes KHONSU_VOTE_READ_ONLY and holds
+/// nothing, like one that has read nothing, and those at lower levels.
 pub const KHONSU_PREPARE_HOLD_READS: u32 = 2;
 
 /// What a database says when it is asked to prepare a transaction; "no" is a failure of the call.
@@ -99,15 +101,17 @@ pub struct khonsu_prepared_info {
     pub global_id: *const c_void,
     /// Bytes of global_id.
     pub global_id_len: usize,
-    /// When it was prepared, in microseconds since 1970 UTC, by the clock of the machine.
+    /// When it was prepared, in microseconds since 1970 UTC, by the clock of the machine. Of one that was decided
+    /// heuristically before the database was opened last, when it was decided.
     pub time_micros: i64,
     /// A khonsu_prepared_state.
     pub state: i32,
     /// 0.
     pub reserved: i32,
-    /// How many keys it writes, or would have written.
+    /// How many keys it writes, or would have written. 0 of one that was decided heuristically before the database was
+    /// opened last.
     pub written_keys: u64,
-    /// The bytes of these keys and of what it writes there.
+    /// The bytes of these keys and of what it writes there; 0 in the same case.
     pub bytes: u64,
 }
 

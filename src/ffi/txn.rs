@@ -64,28 +64,43 @@ pub(crate) fn read<'k>(
 ///
 /// # Safety
 /// Rule 3 holds for both; `out_array` is not NULL.
+#[inline]
 pub(crate) unsafe fn export(
     batch: &Batch,
     out_array: *mut ArrowArray,
     out_schema: *mut ArrowSchema,
 ) -> Result<khonsu_status, Failure> {
-    // Both are made before either is written.
-    let schema = (!out_schema.is_null()).then(|| batch.schema().export());
-    let array = batch.export();
     // SAFETY: rule 3.
     unsafe {
-        write_if(out_array, || array);
-        if let Some(schema) = schema {
-            write_if(out_schema, || schema);
+        if out_schema.is_null() {
+            out_array.write_unaligned(batch.export());
+        } else {
+            export_both(batch, out_array, out_schema);
         }
     }
     Ok(khonsu_status::Ok)
+}
+
+/// Apart, so that an export without a schema, the common one, is short.
+///
+/// # Safety
+/// Rule 3 holds for both, neither of which is NULL.
+#[inline(never)]
+unsafe fn export_both(batch: &Batch, out_array: *mut ArrowArray, out_schema: *mut ArrowSchema) {
+    // Both are made before either is written.
+    let (schema, array) = (batch.schema().export(), batch.export());
+    // SAFETY: rule 3; unaligned, for a caller who packs its structs.
+    unsafe {
+        out_array.write_unaligned(array);
+        out_schema.write_unaligned(schema);
+    }
 }
 
 /// Exports a batch that must be of `schema`, unless that is None.
 ///
 /// # Safety
 /// As for `export`.
+#[inline]
 pub(crate) unsafe fn export_as(
     schema: Option<&SchemaRef>,
     batch: &Batch,
@@ -93,10 +108,15 @@ pub(crate) unsafe fn export_as(
     out_schema: *mut ArrowSchema,
 ) -> Result<khonsu_status, Failure> {
     if schema.is_some_and(|schema| batch.schema() != schema) {
-        return Err(Failure::schema_mismatch("the value has another schema than the one given"));
+        return Err(another_schema());
     }
     // SAFETY: the caller's promise.
     unsafe { export(batch, out_array, out_schema) }
+}
+
+#[cold]
+fn another_schema() -> Failure {
+    Failure::schema_mismatch("the value has another schema than the one given")
 }
 
 /// Runs a call on an open transaction.

@@ -6,14 +6,14 @@
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::stm::{self, GlobalId, PrepareOptions, Vote};
 
 use super::arrow::Batch;
 use super::error::Failure;
-use super::handle::{Handle, InUse, check_handle, into_handle};
+use super::handle::{Handle, InUse, Owner, check_handle, into_handle};
 use super::txn::khonsu_txn;
 
 /// How far a transaction is.
@@ -26,6 +26,8 @@ const PREPARED: u8 = 4;
 
 /// The object behind a `khonsu_txn`.
 pub(crate) struct TransactionCell {
+    /// Of [`CellRef`]s.
+    references: AtomicUsize,
     in_use: InUse,
     /// One of the constants above. Written by whoever is inside alone, read by anyone.
     progress: AtomicU8,
@@ -50,12 +52,65 @@ const _: () = {
 
 impl Handle for khonsu_txn {
     type Object = TransactionCell;
-    type Owner = Arc<TransactionCell>;
+    type Owner = CellRef;
+}
+
+/// A count of a cell. No `Arc`, as the handle is mostly alone with its cell, and need not count itself out then.
+pub(crate) struct CellRef(NonNull<TransactionCell>);
+
+impl CellRef {
+    fn new(cell: TransactionCell) -> Self {
+        CellRef(NonNull::from(Box::leak(Box::new(cell))))
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const TransactionCell {
+        self.0.as_ptr()
+    }
+}
+
+impl Deref for CellRef {
+    type Target = TransactionCell;
+
+    fn deref(&self) -> &TransactionCell {
+        // SAFETY: the cell lives as long as there is a count of it.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for CellRef {
+    fn clone(&self) -> Self {
+        // Relaxed: a new count comes from one that is there. It cannot overflow, as each has a cursor on the heap.
+        self.references.fetch_add(1, Ordering::Relaxed);
+        CellRef(self.0)
+    }
+}
+
+impl Drop for CellRef {
+    fn drop(&mut self) {
+        // Whoever finds its count the only one is alone with the cell: further ones come from one that is there. Acquire
+        // pairs with the release of those that have counted themselves out: their uses of the cell come first.
+        if self.references.load(Ordering::Acquire) == 1 || self.references.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: it was a box in `new`, and this was the last count.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        }
+    }
+}
+
+impl Owner<TransactionCell> for CellRef {
+    fn into_raw(self) -> *const TransactionCell {
+        std::mem::ManuallyDrop::new(self).as_ptr()
+    }
+
+    unsafe fn from_raw(raw: *const TransactionCell) -> Self {
+        // SAFETY: it came from a `CellRef`, so it is not NULL.
+        CellRef(unsafe { NonNull::new_unchecked(raw.cast_mut()) })
+    }
 }
 
 impl TransactionCell {
-    fn new(transaction: stm::Transaction<Batch>, full_validation: bool, lent: bool) -> Arc<Self> {
-        Arc::new(TransactionCell {
+    fn make(transaction: stm::Transaction<Batch>, full_validation: bool, lent: bool) -> CellRef {
+        CellRef::new(TransactionCell {
+            references: AtomicUsize::new(1),
             in_use: InUse::default(),
             progress: AtomicU8::new(OPEN),
             commit_version: AtomicU64::new(0),
@@ -67,19 +122,41 @@ impl TransactionCell {
 
     /// The handle of a new transaction, to be freed by [`free`].
     pub(crate) fn handle(transaction: stm::Transaction<Batch>, full_validation: bool) -> *mut khonsu_txn {
-        into_handle(Self::new(transaction, full_validation, false))
+        into_handle(Self::make(transaction, full_validation, false))
+    }
+
+    fn is_open(&self) -> bool {
+        // Acquire: pairs with the release in `end`.
+        self.progress.load(Ordering::Acquire) == OPEN
     }
 
     /// Fails when the transaction has ended.
+    #[inline]
     pub(crate) fn check_open(&self) -> Result<(), Failure> {
-        // Acquire: pairs with the release in `end`.
-        match self.progress.load(Ordering::Acquire) {
-            OPEN => Ok(()),
-            COMMITTED => Err(Failure::invalid_state("the transaction has been committed")),
-            ROLLED_BACK => Err(Failure::invalid_state("the transaction has been rolled back")),
-            PREPARED => Err(Failure::invalid_state("the transaction has been prepared")),
-            _ => Err(Failure::invalid_state("the transaction was broken by a panic: free it")),
+        if self.is_open() { Ok(()) } else { Err(self.ended()) }
+    }
+
+    /// Of one that is not open.
+    #[cold]
+    fn ended(&self) -> Failure {
+        // Acquire: as in `is_open`.
+        Failure::invalid_state(match self.progress.load(Ordering::Acquire) {
+            COMMITTED => "the transaction has been committed",
+            ROLLED_BACK => "the transaction has been rolled back",
+            PREPARED => "the transaction has been prepared",
+            _ => "the transaction was broken by a panic: free it",
+        })
+    }
+
+    /// Of one that could not be entered.
+    #[cold]
+    fn not_entered(&self) -> Failure {
+        if !self.is_open() {
+            return self.ended();
         }
+        Failure::invalid_state(
+            "the transaction is in use: by another thread, or by the call that this one was made from",
+        )
     }
 
     /// The version of the commit; None unless committed.
@@ -98,7 +175,7 @@ impl TransactionCell {
 /// The right to use a transaction, until dropped. The object stays alive that long, even when its handle is freed
 /// meanwhile.
 pub(crate) struct Entered {
-    /// As `Arc::into_raw` made it, with a count that outlives `self`.
+    /// With a count that outlives `self`.
     cell: *const TransactionCell,
     /// Dropped without having been told so, it is a panic that passes.
     settled: bool,
@@ -106,19 +183,17 @@ pub(crate) struct Entered {
 
 impl Entered {
     /// # Safety
-    /// `cell` came from an `Arc` (`as_ptr` or `into_raw`), and unless it is freed through [`free`], which waits for
+    /// `cell` came from a [`CellRef`] (`as_ptr` or `into_raw`), and unless it is freed through [`free`], which waits for
     /// this object to go, a count of it outlives this object.
+    #[inline]
     pub(crate) unsafe fn new(cell: *const TransactionCell) -> Result<Self, Failure> {
         // SAFETY: alive by the demand of this function.
         let object = unsafe { &*cell };
-        object.check_open()?;
         if !object.in_use.enter() {
-            return Err(Failure::invalid_state(
-                "the transaction is in use: by another thread, or by the call that this one was made from",
-            ));
+            return Err(object.not_entered());
         }
         let mut entered = Entered { cell, settled: true };
-        // It may have ended between the check and the entry.
+        // Only now: nobody else can end it any more.
         object.check_open()?;
         entered.settled = false;
         Ok(entered)
@@ -137,12 +212,10 @@ impl Entered {
     }
 
     /// A count of the cell, for a cursor.
-    pub(crate) fn share(&self) -> Arc<TransactionCell> {
-        // SAFETY: the pointer is that of an `Arc` with at least one count; the new count is owned by the result.
-        unsafe {
-            Arc::increment_strong_count(self.cell);
-            Arc::from_raw(self.cell)
-        }
+    pub(crate) fn share(&self) -> CellRef {
+        // SAFETY: a count outlives `self`; it is borrowed here, and not dropped.
+        let borrowed = std::mem::ManuallyDrop::new(unsafe { CellRef::from_raw(self.cell) });
+        CellRef::clone(&borrowed)
     }
 
     /// Fails for a transaction that belongs to khonsu_db_transact.
@@ -260,12 +333,12 @@ pub(crate) unsafe fn free(txn: *mut khonsu_txn) {
 /// # Safety
 /// The handle of `cell` is marked as freed, nobody is inside, and this is called once.
 unsafe fn close(cell: *const TransactionCell) {
-    // SAFETY: `into_handle` made the pointer of an `Arc`, and its count is given back only here.
-    let cell = unsafe { Arc::from_raw(cell) };
+    // SAFETY: `into_raw` made the pointer, and its count is given back only here.
+    let cell = unsafe { CellRef::from_raw(cell) };
     // A panic here may meet one that passes already, and nobody is left to hear of it: it stops here.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         // Not for a broken one: what it holds goes with its memory.
-        if cell.check_open().is_ok() {
+        if cell.is_open() {
             cell.end(ROLLED_BACK);
             // SAFETY: nobody is inside, and nobody can enter a freed cell.
             let _ = unsafe { (*cell.transaction.get()).rollback() };
@@ -281,7 +354,7 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     pub(crate) fn new(transaction: stm::Transaction<Batch>, full_validation: bool) -> Self {
-        Attempt { cell: Arc::into_raw(TransactionCell::new(transaction, full_validation, true)) }
+        Attempt { cell: TransactionCell::make(transaction, full_validation, true).into_raw() }
     }
 
     /// The handle to lend.
@@ -342,6 +415,27 @@ mod tests {
         }
         assert_eq!(manager.stats().active_transactions, 0);
         assert_eq!(manager.begin(&stm::TransactionOptions::default()).commit(), Ok(0));
+    }
+
+    #[test]
+    fn a_cell_goes_with_its_last_count() {
+        let manager = manager();
+        let cell = TransactionCell::make(manager.begin(&stm::TransactionOptions::default()), false, false);
+        let handle: *mut khonsu_txn = into_handle(cell.clone());
+        // SAFETY: the handle is alive until it is freed below.
+        let shared = unsafe { enter(handle) }.unwrap().run(|entered| Ok(entered.share())).unwrap();
+        assert_eq!(cell.references.load(Ordering::Relaxed), 3);
+        std::thread::scope(|scope| {
+            let address = handle.expose_provenance();
+            scope.spawn(move || {
+                // SAFETY: the handle is freed once, which any thread may do.
+                unsafe { free(std::ptr::with_exposed_provenance_mut(address)) };
+            });
+        });
+        assert_eq!(manager.stats().active_transactions, 0);
+        drop(cell);
+        assert_eq!(shared.references.load(Ordering::Relaxed), 1);
+        assert!(shared.check_open().is_err());
     }
 
     #[test]

@@ -107,7 +107,7 @@ unsafe fn read_many<'k, N: KeyName<'k, Batch>>(
                     }
                 })?;
                 outcome?;
-                later.into_iter().try_for_each(|(number, value)| give(number, &whole(&value.into_value()?)?))
+                later.into_iter().try_for_each(|(number, value)| give(number, &whole(&value.fetch()?)?))
             })
         }
     };

@@ -46,6 +46,8 @@ pub(crate) struct Context<C> {
     /// Writes and bytes committed from this slot since it last reclaimed.
     pub noted: usize,
     pub written: u64,
+    /// Keys and ranges that prepared transactions have let go in this slot since it last freed what that leaves.
+    pub let_go: usize,
 }
 
 /// Keeps a stored database open: its handles and transactions have a count of it, those of the storage's own threads do
@@ -118,6 +120,7 @@ impl<C: Chunk> Database<C> {
             live: LiveSnapshots::unknown(),
             noted: 0,
             written: 0,
+            let_go: 0,
         }
     }
 }

@@ -133,6 +133,17 @@ impl<C: Chunk> VersionValue<C> {
         }
     }
 
+    /// The same for one who may read it again: see [`Evictable::fetch`].
+    ///
+    /// # Errors
+    /// Those of [`into_value`](VersionValue::into_value).
+    pub fn fetch(self) -> Result<Value<C>, Error> {
+        match self {
+            VersionValue::InMemory(value) => Ok(value),
+            VersionValue::Evictable(cell) => cell.fetch(),
+        }
+    }
+
     /// Bytes of memory that the whole value takes when it is resident.
     pub fn bytes(&self) -> u64 {
         match self {
@@ -352,7 +363,8 @@ impl<C: Chunk> Evictable<C> {
     /// # Errors
     /// Those of [`ValueSource::read`].
     pub fn warm(self: &Arc<Self>) -> Result<(), Error> {
-        if self.budget.resident() + self.bytes <= self.budget.limit() {
+        let fits = self.budget.resident() + self.bytes <= self.budget.limit();
+        if fits && self.budget.has_room_for(self.bytes) {
             self.read_own(true)?;
         }
         Ok(())

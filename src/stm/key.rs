@@ -62,17 +62,17 @@ impl Ord for KeyBytes {
     }
 }
 
+#[inline]
 pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
-    if key.is_empty() {
-        return Err(Error::InvalidArgument("key: must not be empty".to_owned()));
-    }
-    if key.len() > KEY_MAX_BYTES {
-        return Err(Error::InvalidArgument(format!(
-            "key: {} bytes are more than the {KEY_MAX_BYTES} that a key may have",
-            key.len()
-        )));
-    }
-    Ok(())
+    if key.is_empty() || key.len() > KEY_MAX_BYTES { Err(no_key(key.len())) } else { Ok(()) }
+}
+
+#[cold]
+fn no_key(len: usize) -> Error {
+    Error::InvalidArgument(match len {
+        0 => "key: must not be empty".to_owned(),
+        _ => format!("key: {len} bytes are more than the {KEY_MAX_BYTES} that a key may have"),
+    })
 }
 
 /// A range of keys.

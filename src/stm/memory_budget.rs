@@ -133,9 +133,10 @@ impl<C> MemoryBudget<C> {
         unstored.saturating_sub(left) > self.limit.max(LEAST_UNSTORED)
     }
 
-    /// One was made.
-    pub fn checkpointed(&self) {
-        self.left.store(self.unstored(), Ordering::Relaxed);
+    /// One was made. Before it began there were so many unstored bytes: what has come beyond that while it was made is
+    /// for the next one.
+    pub fn checkpointed(&self, before: u64) {
+        self.left.store(self.unstored().min(before), Ordering::Relaxed);
     }
 
     /// A value can be evicted from now on.
@@ -202,5 +203,33 @@ impl<C> MemoryBudget<C> {
                 None => _ = self.gone.fetch_sub(1, Ordering::Relaxed),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_while_a_checkpoint_is_made_is_for_the_next_one() {
+        const MIB: u64 = 1 << 20;
+        let budget = MemoryBudget::<u64>::new(MIB);
+        budget.added(16 * MIB);
+        assert!(!budget.needs_checkpoint());
+        budget.added(MIB);
+        assert!(budget.needs_checkpoint());
+        // It takes long.
+        let before = budget.unstored();
+        budget.added(50 * MIB);
+        budget.stored(17 * MIB);
+        budget.checkpointed(before);
+        assert!(budget.needs_checkpoint());
+        // What is in none in the end is not waited for.
+        let before = budget.unstored();
+        budget.stored(10 * MIB);
+        budget.checkpointed(before);
+        assert!(!budget.needs_checkpoint());
+        budget.added(17 * MIB);
+        assert!(budget.needs_checkpoint());
     }
 }

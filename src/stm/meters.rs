@@ -20,7 +20,6 @@ struct Shard {
     live_bytes: AtomicU64,
     versions: AtomicU64,
     retired: AtomicU64,
-    commits: AtomicU64,
     rollbacks: AtomicU64,
     retries: AtomicU64,
     conflicts: [AtomicU64; 4],
@@ -75,10 +74,6 @@ impl Meters {
         shard.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    pub fn committed(&self) {
-        self.shard().commits.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub fn rolled_back(&self) {
         self.shard().rollbacks.fetch_add(1, Ordering::Relaxed);
     }
@@ -107,10 +102,6 @@ impl Meters {
     /// Versions that were handed to the collector.
     pub fn retired(&self) -> u64 {
         self.sum(|shard| &shard.retired)
-    }
-
-    pub fn commits(&self) -> u64 {
-        self.sum(|shard| &shard.commits)
     }
 
     pub fn rollbacks(&self) -> u64 {

@@ -44,7 +44,8 @@ pub enum Vote {
 pub struct PrepareOptions {
     /// Whether a database that cannot keep a prepared transaction over its end may vote yes.
     pub allow_volatile: bool,
-    /// Whether a serializable transaction that wrote nothing votes yes and holds what it has read, too.
+    /// Whether a serializable transaction that wrote nothing votes yes and holds what it has read, too. What one that
+    /// was begun as read-only reads is not noted: it votes that it has only read.
     pub hold_reads: bool,
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct PreparedTransaction<C> {
     /// Keys that it writes, and the bytes that they take.
     written_keys: Meter,
     bytes: Meter,
+    /// Keys and ranges that it holds.
+    held: Meter,
 }
 
 /// What a prepared transaction is going to do.
@@ -80,18 +82,19 @@ impl<C: Chunk> Staged<C> {
     }
 }
 
-/// A prepared transaction, as [`recover`](super::TransactionManager::recover) lists it.
+/// A prepared transaction, as a database lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedInfo {
     /// Its name.
     pub id: GlobalId,
-    /// When it was prepared, in microseconds since 1970 UTC.
+    /// When it was prepared, in microseconds since 1970 UTC. Of one that was decided heuristically before the database
+    /// was opened last, when it was decided: no more is stored of it.
     pub time_micros: i64,
     /// What an operator has decided about it; `None`: it is in doubt.
     pub heuristic: Option<Decision>,
-    /// How many keys it writes, or would have written.
+    /// How many keys it writes, or would have written; 0 in the same case.
     pub written_keys: u64,
-    /// The bytes of these keys and what it writes there.
+    /// The bytes of these keys and what it writes there; 0 in the same case.
     pub bytes: u64,
     /// The keys that it writes, while it is in doubt.
     pub keys: Vec<Vec<u8>>,
@@ -145,6 +148,11 @@ impl<C> PreparedTransaction<C> {
     /// How many keys it writes, and the bytes of these writes.
     pub fn size(&self) -> (usize, u64) {
         (self.written_keys.load(Ordering::Relaxed) as usize, self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// How many keys and ranges it holds, or has held.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed) as usize
     }
 
     fn info(&self, heuristic: Option<Decision>, keys: Vec<Vec<u8>>) -> PreparedInfo {
@@ -232,6 +240,7 @@ impl<C: Chunk> PreparedTransactions<C> {
             finished: AtomicU64::new(0),
             written_keys: Meter::new(0),
             bytes: Meter::new(0),
+            held: Meter::new(0),
         })
     }
 
@@ -281,6 +290,8 @@ impl<C: Chunk> PreparedTransactions<C> {
         let (number, bytes) = (staged.transaction.number, staged.bytes());
         staged.transaction.written_keys.store(staged.writes.len() as u64, Ordering::Relaxed);
         staged.transaction.bytes.store(bytes, Ordering::Relaxed);
+        let read = staged.footprint.as_ref().map_or(0, |footprint| footprint.reads.len() + footprint.ranges.len());
+        staged.transaction.held.store((staged.writes.len() + read) as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let staged = Arc::new(staged);
         foreign::publish();

@@ -82,6 +82,18 @@ impl<C: Chunk> Database<C> {
         }
     }
 
+    /// Frees what is left of so many keys and ranges that a prepared transaction held and has let go, and with them
+    /// what it was to write, if enough has come together. The caller must not be pinned.
+    pub fn free_after(&self, let_go: usize, context: &mut Context<C>) {
+        context.let_go += let_go;
+        if context.let_go < NOTES {
+            return;
+        }
+        for _ in 0..=std::mem::take(&mut context.let_go) as u64 / FREED_BY_A_FLUSH {
+            context.participant.pin().flush();
+        }
+    }
+
     /// Reclaims all that can be reclaimed now, and frees it if no other thread is in the midst of a call.
     pub fn reclaim_all(&self, context: &mut Context<C>, pool: &DatabasePool<C>) {
         context.live.scan(&self.clock, pool.words());

@@ -3,7 +3,7 @@
 //! A transaction that has lost many times in a row reserves what its last attempt touched. Until the reservation
 //! expires, commits of others that write there fail with a conflict and back off, instead of overtaking it once more.
 //! Nobody waits: a holder that never comes back costs the others its expiry at most. Among holders the oldest goes
-//! first.
+//! first. One that fails for a transaction in doubt reserves only what that holds, to be the next there.
 
 use std::ops::Bound;
 use std::time::{Duration, Instant};

@@ -4,8 +4,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_epoch::Guard;
-
 use super::bound_key::{BoundKey, KeyName};
 use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
@@ -16,7 +14,7 @@ use super::error::Error;
 use super::evictable::{Evictable, VersionValue};
 use super::few::Few;
 use super::global_id::GlobalId;
-use super::key::{KeyRange, check_key};
+use super::key::{KeyBytes, KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
 use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
 use super::prepare::{PrepareOptions, Vote};
@@ -140,7 +138,9 @@ impl<C: Chunk> Transaction<C> {
     }
 
     fn open(&mut self) -> Result<&mut Open<C>, Error> {
-        self.open.as_mut().ok_or(ENDED)
+        // Not by `ok_or`: it would make and drop an error each time.
+        let Some(open) = &mut self.open else { return Err(ENDED) };
+        Ok(open)
     }
 
     /// The value of a key, or `None`.
@@ -587,13 +587,12 @@ impl<C: Chunk> Transaction<C> {
     /// appended rows do not fit, [`Error::Storage`] when a database that is stored cannot store it,
     /// [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
     pub fn commit(&mut self) -> Result<u64, Error> {
-        let mut open = self.open.take().ok_or(ENDED)?;
+        let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, presence) = open.claim.parts();
         let committed = self.settings.commit(self.snapshot, context, pool, presence);
         self.commit_version = committed.as_ref().ok().copied();
-        let meters = &pool.shared().meters;
         match &committed {
-            Ok(_) => meters.committed(),
+            Ok(_) => presence.committed(),
             Err(error) => self.settings.failed(error, context, pool.shared()),
         }
         committed
@@ -608,15 +607,14 @@ impl<C: Chunk> Transaction<C> {
     /// the newest, [`Error::Duplicate`] when the id is taken, [`Error::NotDurable`] when the database cannot keep it,
     /// and those of [`commit`](Transaction::commit).
     pub fn prepare(&mut self, id: &GlobalId, options: PrepareOptions) -> Result<Vote, Error> {
-        let mut open = self.open.take().ok_or(ENDED)?;
+        let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, presence) = open.claim.parts();
         let vote = self.settings.prepare(id, options, self.snapshot, context, pool, presence);
-        let meters = &pool.shared().meters;
         match &vote {
             Ok(Vote::Yes) => {}
             Ok(Vote::ReadOnly) => {
                 self.commit_version = Some(self.snapshot);
-                meters.committed();
+                presence.committed();
             }
             Err(error) => self.settings.failed(error, context, pool.shared()),
         }
@@ -633,7 +631,7 @@ impl<C: Chunk> Transaction<C> {
     /// # Errors
     /// [`Error::InvalidState`] after the end.
     pub fn rollback(&mut self) -> Result<(), Error> {
-        let mut open = self.open.take().ok_or(ENDED)?;
+        let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, _) = open.parts();
         pool.shared().meters.rolled_back();
         self.settings.reserve(context, pool.shared());
@@ -712,6 +710,7 @@ impl Settings {
     ) -> Result<u64, Error> {
         let database = pool.shared();
         let footprint = match self.isolation {
+            IsolationLevel::Serializable if context.set.is_untouched() => None,
             IsolationLevel::Serializable => footprint(&mut context.set),
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
@@ -729,9 +728,9 @@ impl Settings {
         context.set.note_scanned_writes();
         let set = &context.set;
         let guard = context.participant.pin();
-        let writes = self.plan(set, snapshot, database, &guard)?;
-        let committed = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
-            .commit(&writes, footprint);
+        let committer = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability };
+        let writes = self.plan(set, &committer)?;
+        let committed = committer.commit(&writes, footprint);
         presence.word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);
@@ -765,21 +764,30 @@ impl Settings {
         if set.writes == 0 && (!options.hold_reads || footprint.is_none()) {
             return footprint.map_or(Ok(()), |footprint| committer.vote_read_only(&footprint)).map(|()| Vote::ReadOnly);
         }
-        let writes = self.plan(set, snapshot, pool.shared(), &guard)?;
-        committer.prepare(id, options, &writes, footprint)
+        let writes = self.plan(set, &committer)?;
+        let vote = committer.prepare(id, options, &writes, footprint);
+        if vote != Ok(Vote::Yes) {
+            // It has let go what it held.
+            let held = set.entries.len() + set.ranges.len();
+            drop((writes, guard));
+            pool.shared().free_after(held, context);
+        }
+        vote
     }
 
     /// The staged writes, ready to be installed, unless somebody with more need of them has reserved one of the keys.
     fn plan<'s, C: Chunk>(
         &self,
         set: &'s WorkingSet<C>,
-        snapshot: u64,
-        database: &Database<C>,
-        guard: &Guard,
+        committer: &Committer<'_, C>,
     ) -> Result<Few<PlannedWrite<'s, C>>, Error> {
+        let (database, snapshot) = (committer.database(), committer.snapshot);
         let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
         let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
-        if let Some(key) = database.reservations.blocked(self.priority.map(|(priority, _)| priority), keys, guard) {
+        let priority = self.priority.map(|(priority, _)| priority);
+        if let Some(key) = database.reservations.blocked(priority, keys, committer.guard) {
+            // Whoever has reserved it may wait for one in doubt, too; that is the reason to be told.
+            committer.check_held(written().map(|(entry, _)| (entry.hash, entry.key.as_slice())))?;
             return Err(Error::Conflict(vec![Conflict {
                 kind: ConflictKind::Prepared,
                 key: key.to_vec(),
@@ -806,25 +814,42 @@ impl Settings {
         Ok(writes)
     }
 
-    /// Counts a failure, and reserves what a starving transaction has touched in vain.
+    /// Counts a failure, and reserves what a starving transaction has touched in vain; where it fails for one that is
+    /// in doubt, no more than what that holds.
     fn failed<C: Chunk>(&self, error: &Error, context: &Context<C>, database: &Database<C>) {
         let Error::Conflict(conflicts) = error else {
             database.meters.rolled_back();
             return;
         };
         conflicts.first().into_iter().for_each(|conflict| database.meters.conflicted(conflict.kind));
-        self.reserve(context, database);
+        let held = conflicts.iter().filter(|conflict| conflict.holder.is_some());
+        let held: Vec<_> = held.map(|conflict| KeyBytes::new(&conflict.key)).collect();
+        match self.priority {
+            // Who is in doubt may stay so for long: until then others must not be kept off anything else.
+            Some(priority) if !held.is_empty() => reserve(priority, held, Vec::new(), context, database),
+            _ => self.reserve(context, database),
+        }
     }
 
     /// Reserves what a starving transaction has touched in vain.
     fn reserve<C: Chunk>(&self, context: &Context<C>, database: &Database<C>) {
-        if let Some((priority, began)) = self.priority {
+        if let Some(priority) = self.priority {
             let set = &context.set;
             let keys = set.entries.iter().map(|entry| entry.key.clone()).collect();
             let ranges = set.ranges.iter().map(|(range, _)| range.clone()).collect();
-            database.reservations.hold(priority, keys, ranges, began.elapsed(), &context.participant.pin());
+            reserve(priority, keys, ranges, context, database);
         }
     }
+}
+
+fn reserve<C: Chunk>(
+    (priority, began): (u64, Instant),
+    keys: Vec<KeyBytes>,
+    ranges: Vec<KeyRange>,
+    context: &Context<C>,
+    database: &Database<C>,
+) {
+    database.reservations.hold(priority, keys, ranges, began.elapsed(), &context.participant.pin());
 }
 
 /// What must be certified: what was read and is not written. The rest is compared when it is installed.
@@ -849,9 +874,9 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
     (!reads.is_empty() || !ranges.is_empty()).then_some(Footprint { reads, ranges })
 }
 
-/// Values that were found, read from storage where they are not in memory.
+/// Values that were found, read from storage where they are not in memory, where they stay then.
 fn read_all<C: Chunk>(found: Vec<Option<VersionValue<C>>>) -> Result<Vec<Option<Value<C>>>, Error> {
-    found.into_iter().map(|value| value.map(VersionValue::into_value).transpose()).collect()
+    found.into_iter().map(|value| value.map(VersionValue::fetch).transpose()).collect()
 }
 
 fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {

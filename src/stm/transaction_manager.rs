@@ -10,7 +10,7 @@ use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
 use super::global_id::GlobalId;
 use super::group_commit::OwnedNote;
-use super::memory::{Pool, Standing};
+use super::memory::{Pool, Presence, Standing};
 use super::options::{Durability, Options, TransactionOptions};
 use super::outcome::{Decision, Outcome};
 use super::prepare::{PrepareOptions, Vote};
@@ -215,15 +215,19 @@ impl<C: Chunk> TransactionManager<C> {
         let was_decided = matches!(transaction.standing(&guard), Standing::Decided { .. });
         let committer = Committer { pool, guard: &guard, presence, snapshot, durability: Durability::Synced };
         let decided = committer.decide_prepared(&transaction, decision, heuristic);
-        let (writes, bytes) = transaction.size();
+        let ((writes, bytes), held) = (transaction.size(), transaction.held());
         presence.word.clear();
         drop(guard);
         if let (Ok(outcome), false) = (&decided, was_decided) {
             match outcome.decision {
-                Decision::Commit => database.meters.committed(),
+                Decision::Commit => presence.committed(),
                 Decision::Rollback => database.meters.rolled_back(),
             }
             database.reclaim_after(writes, bytes, context, pool);
+            database.free_after(held, context);
+            if let Some(budget) = database.memory_budget() {
+                budget.shrink();
+            }
         }
         decided
     }
@@ -276,7 +280,7 @@ impl<C: Chunk> TransactionManager<C> {
             active_transactions: pool.words().filter(|word| word.is_held()).count() as u64,
             oldest_snapshot: live.floor(),
             version: live.bound(),
-            commits: meters.commits(),
+            commits: pool.presences().map(Presence::commits).sum(),
             rollbacks: meters.rollbacks(),
             conflicts_write_write: meters.conflicts(ConflictKind::WriteWrite),
             conflicts_read_write: meters.conflicts(ConflictKind::ReadWrite),

@@ -108,10 +108,15 @@ impl<C> WorkingSet<C> {
         }
     }
 
+    /// Whether nothing was read, scanned or written that it must know of.
+    pub fn is_untouched(&self) -> bool {
+        self.entries.is_empty() && self.ranges.is_empty()
+    }
+
     /// Forgets everything. Very large buffers are given back.
     pub fn clear(&mut self) {
         // Much of what is run reads without a trace.
-        if self.entries.is_empty() && self.ranges.is_empty() && self.next_savepoint == 1 {
+        if self.is_untouched() && self.next_savepoint == 1 {
             return;
         }
         self.entries.clear();

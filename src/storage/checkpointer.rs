@@ -1,5 +1,6 @@
 //! Makes checkpoints in the background, when the storage says that one is due.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -85,10 +86,16 @@ impl Checkpointer {
             let Some(manager) = database.upgrade() else {
                 return;
             };
-            let made = make_checkpoint(&manager, storage, budget, &self.stops);
+            // One that panics has failed: those after it must not fail to come. What it leaves half-done is removed by them.
+            let make = || make_checkpoint(&manager, storage, budget, &self.stops);
+            let made = catch_unwind(AssertUnwindSafe(make));
             drop(manager);
-            if made.is_ok() {
+            if let Ok(Ok(())) = made {
                 pause = FIRST_PAUSE;
+                // Much may have come while it was written, and nobody need come after that.
+                if budget.is_some_and(MemoryBudget::needs_checkpoint) {
+                    self.order();
+                }
                 continue;
             }
             // Nothing is lost by it but room. Whoever asks for a checkpoint is told the reason.

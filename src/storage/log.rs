@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::checkpointer::Checkpointer;
-use super::{ApplyError, ArrowChunk, Change, Commit, Mutation, Storage};
+use super::{ApplyError, ArrowChunk, Change, Commit, Mutation, Storage, without_unused};
 use crate::stm::{self, AppendError, CommitLog, Durability, Error, LoggedCommit, MemoryBudget, Note, Prepared, Value};
 
 /// Hands the commits of a database to a storage, as Arrow batches.
@@ -28,7 +28,7 @@ impl<C, S: Storage> StorageLog<C, S> {
 }
 
 fn batches<C: ArrowChunk>(value: &Value<C>) -> Result<Vec<arrow_array::RecordBatch>, Error> {
-    value.chunks().iter().map(ArrowChunk::to_record_batch).collect()
+    value.chunks().iter().map(|chunk| without_unused(chunk.to_record_batch()?)).collect()
 }
 
 impl<C: ArrowChunk, S: Storage> CommitLog<C> for StorageLog<C, S> {

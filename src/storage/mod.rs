@@ -18,6 +18,7 @@ use crate::stm::{Decided, Durability, Error, GlobalId, Held, Note, Outcome};
 
 pub use backup::{backup, export, import};
 pub use chunk::ArrowChunk;
+use chunk::without_unused;
 pub(crate) use chunk::{compact, same_schema};
 pub use durable::{DurableOptions, DurableStorage, Prepared, Progress};
 pub use open::{StoredDatabase, open};

@@ -92,7 +92,7 @@ pub fn open<C: ArrowChunk, S: Storage>(options: stm::Options, storage: S) -> Res
     })?;
     budget.as_ref().inspect(|budget| budget.shrink_fully());
     checkpointer.start(manager.downgrade(), Arc::clone(&storage), budget.clone());
-    if storage.is_checkpoint_due() {
+    if storage.is_checkpoint_due() || budget.as_ref().is_some_and(|budget| budget.needs_checkpoint()) {
         checkpointer.order();
     }
     let checkpoint = Box::new(move |manager: &TransactionManager<C>| {
@@ -115,12 +115,16 @@ pub(super) fn make_checkpoint<C: ArrowChunk, S: Storage>(
     budget: Option<&MemoryBudget<C>>,
     cancelled: &AtomicBool,
 ) -> Result<(), Error> {
+    let unstored = budget.map_or(0, MemoryBudget::unstored);
     let mut snapshot = DatabaseSnapshot::take_until(manager, cancelled).with_places(budget.is_some());
-    storage.checkpoint(&mut snapshot)?;
+    let made = storage.checkpoint(&mut snapshot);
     drop(snapshot);
     if let Some(budget) = budget {
-        budget.checkpointed();
+        if made.is_ok() {
+            budget.checkpointed(unstored);
+        }
+        // In any case: values may be in storage though what is superfluous there could not be removed.
         budget.shrink_fully();
     }
-    Ok(())
+    made
 }

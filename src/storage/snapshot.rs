@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::place::Sources;
-use super::{ArrowChunk, Place, Snapshot, StoredValue};
+use super::{ArrowChunk, Place, Snapshot, StoredValue, without_unused};
 use crate::stm::{
     Direction, Error, Evictable, IsolationLevel, KeyRange, Transaction, TransactionManager, TransactionOptions,
     VersionValue,
@@ -60,7 +60,8 @@ impl<C: ArrowChunk> Snapshot for DatabaseSnapshot<'_, C> {
                 });
             }
             let value = value.into_value()?;
-            let chunks = value.chunks().iter().map(ArrowChunk::to_record_batch).collect::<Result<_, Error>>()?;
+            let chunks = value.chunks().into_iter().map(|chunk| without_unused(chunk.to_record_batch()?));
+            let chunks = chunks.collect::<Result<_, Error>>()?;
             visit(StoredValue { key: key.as_slice().to_vec(), version, chunks, cold: None })?;
         }
         Ok(())

@@ -37,6 +37,10 @@ pub struct State {
     pub notes: Vec<(usize, Durability)>,
     /// So many notes fail.
     pub failing_notes: usize,
+    /// Whether a checkpoint is due.
+    pub is_due: bool,
+    /// So many checkpoints panic.
+    pub panicking_checkpoints: usize,
     /// Commits that are held up now.
     pub held: usize,
     holding: bool,
@@ -193,13 +197,26 @@ impl Storage for Kept {
         Ok(())
     }
 
+    fn is_checkpoint_due(&self) -> bool {
+        self.with(|state| state.is_due)
+    }
+
     fn checkpoint(&self, snapshot: &mut dyn Snapshot) -> Result<(), Error> {
+        let panics = self.with(|state| {
+            let panics = state.panicking_checkpoints > 0;
+            state.panicking_checkpoints = state.panicking_checkpoints.saturating_sub(1);
+            panics
+        });
+        assert!(!panics, "it panics on demand");
         let mut values = BTreeMap::new();
         snapshot.visit(&mut |value| {
             values.insert(value.key, value.chunks);
             Ok(())
         })?;
-        self.with(|state| state.values = values);
+        self.with(|state| {
+            state.values = values;
+            state.is_due = false;
+        });
         Ok(())
     }
 

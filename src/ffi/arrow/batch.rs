@@ -130,6 +130,7 @@ impl Batch {
 
     /// A struct that holds this batch on its own; it outlives everything else, its children may be
     /// moved out of it, and each may be released on any thread.
+    #[inline]
     pub fn export(&self) -> ArrowArray {
         export_array(self)
     }

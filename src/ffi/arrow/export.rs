@@ -165,6 +165,7 @@ pub(super) fn export_schema(schema: &SchemaRef) -> ArrowSchema {
     }
 }
 
+#[inline]
 pub(super) fn export_array(batch: &Batch) -> ArrowArray {
     match batch.content() {
         Content::Plain { layout, rows, data } => export_plain(batch, layout, rows, data),
@@ -212,6 +213,7 @@ pub(super) fn exported_batch(array: &ArrowArray) -> Option<Batch> {
     intact.then(|| batch.clone())
 }
 
+#[inline(never)]
 fn export_tables(batch: &Batch, nodes: &[ArrayNode], buffers: &[*const c_void]) -> ArrowArray {
     let layout = batch.schema().layout();
     let block = ArrayBlock::allocate(layout, 0, Pinned::new(batch));
@@ -269,14 +271,14 @@ fn export_plain(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u
         let validity_of_top = children.add(columns).cast::<*const c_void>();
         validity_of_top.write(ptr::null());
         let mut buffers = validity_of_top.add(1);
-        for (column, span) in layout.spans(rows).enumerate() {
+        layout.for_each_start(rows, |column, start| {
             buffers.write(ptr::null());
-            buffers.add(1).write(if span.is_empty() { zeros() } else { data.add(span.start).cast() });
+            buffers.add(1).write(start.map_or_else(zeros, |start| data.add(start).cast()));
             let child = ArrayBlock::at(block, column + 1);
             child.write(form(buffers, 2, ptr::null_mut(), 0));
             children.add(column).write(child);
             buffers = buffers.add(2);
-        }
+        });
         form(validity_of_top, 1, children, columns as i64)
     }
 }

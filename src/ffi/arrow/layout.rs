@@ -88,6 +88,8 @@ pub(super) struct PlainColumn {
     /// Of an element: whole bytes, or 1 for booleans.
     bits: u32,
     alignment: u32,
+    /// Bytes of a row in the columns before, unless there may be gaps between the columns.
+    before: u32,
 }
 
 /// Where the columns of a batch without nulls stand when all of them have one buffer of elements of
@@ -109,7 +111,7 @@ impl PlainColumn {
             }
             _ => return None,
         };
-        node.dictionary.is_none().then_some(PlainColumn { bits, alignment })
+        node.dictionary.is_none().then_some(PlainColumn { bits, alignment, before: 0 })
     }
 
     /// Bits of an element.
@@ -129,12 +131,19 @@ impl PlainLayout {
         if columns.len() > MAX_PLAIN_COLUMNS {
             return None;
         }
-        let columns = columns.iter().map(PlainColumn::new).collect::<Option<Vec<_>>>()?;
+        let mut columns = columns.iter().map(PlainColumn::new).collect::<Option<Vec<_>>>()?;
         // There is no gap where each column's bytes keep the next one's alignment, whatever the rows.
         let gapless = columns.windows(2).all(|pair| pair[0].bits.is_multiple_of(pair[1].alignment * 8))
             && columns.is_sorted_by_key(|column| std::cmp::Reverse(column.alignment))
             && columns.iter().all(|column| column.bits.is_multiple_of(8));
-        let row_bytes = gapless.then(|| columns.iter().map(|column| column.bits() / 8).sum());
+        let row_bytes = gapless.then(|| {
+            let mut before = 0;
+            for column in &mut columns {
+                column.before = before;
+                before += column.bits / 8;
+            }
+            before as usize
+        });
         Some(PlainLayout { columns, row_bytes })
     }
 
@@ -162,6 +171,20 @@ impl PlainLayout {
             position = start + (rows * column.bits()).div_ceil(8);
             start..position
         })
+    }
+
+    /// Where each column begins, None for one without bytes: what [`PlainLayout::spans`] says, in fewer steps.
+    #[inline]
+    pub(super) fn for_each_start(&self, rows: usize, mut visit: impl FnMut(usize, Option<usize>)) {
+        if self.row_bytes.is_some() {
+            for (number, column) in self.columns.iter().enumerate() {
+                visit(number, (rows > 0 && column.bits > 0).then_some(rows * column.before as usize));
+            }
+        } else {
+            for (number, span) in self.spans(rows).enumerate() {
+                visit(number, (!span.is_empty()).then_some(span.start));
+            }
+        }
     }
 }
 
@@ -347,6 +370,15 @@ mod tests {
                             end = span.end;
                         }
                         assert_eq!(layout.data_bytes(rows), end, "{first} {second} {third} {rows}");
+                        let spans: Vec<_> = layout.spans(rows).collect();
+                        layout.for_each_start(rows, |column, start| {
+                            let span = &spans[column];
+                            assert_eq!(
+                                start,
+                                (!span.is_empty()).then_some(span.start),
+                                "{first} {second} {third} {rows}"
+                            );
+                        });
                     }
                 }
             }

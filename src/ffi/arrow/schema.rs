@@ -171,6 +171,7 @@ fn key_field() -> Arc<Field> {
 
 /// Names, types, nullability and metadata are equal.
 impl PartialEq for SchemaRef {
+    #[inline]
     fn eq(&self, other: &SchemaRef) -> bool {
         self.is_same_object(other) || Arc::ptr_eq(&self.0.arrow, &other.0.arrow) || self.0.arrow == other.0.arrow
     }

@@ -53,6 +53,8 @@ impl ArrowChunk for Batch {
 mod tests {
     use super::super::samples;
     use super::*;
+    use crate::stm::Chunk;
+    use arrow_array::{ArrayRef, StringViewArray};
     use std::sync::Arc;
 
     #[test]
@@ -62,6 +64,21 @@ mod tests {
             let batch = samples::batch_of(vec![(name, column)]);
             let stored = import(batch.clone()).unwrap();
             assert_eq!(ArrowChunk::to_record_batch(&stored).unwrap(), batch);
+        }
+    }
+
+    #[test]
+    fn parts_of_views_keep_what_they_point_to_and_no_more() {
+        let texts: Vec<_> = (0..2000).map(|row| format!("{row:0100}")).collect();
+        let column: ArrayRef = Arc::new(StringViewArray::from_iter_values(&texts));
+        let whole = samples::batch_of(vec![("text".to_owned(), column)]);
+        let mut import = <Batch as ArrowChunk>::importer();
+        for row in [0, 7, 1999] {
+            let part = import(whole.slice(row, 1)).unwrap();
+            assert!(Chunk::bytes(&part) < 2000, "{} bytes", Chunk::bytes(&part));
+            assert_eq!(ArrowChunk::to_record_batch(&part).unwrap(), whole.slice(row, 1));
+            let alike = part.import_alike(whole.slice(row, 1)).unwrap();
+            assert_eq!(Chunk::bytes(&alike), Chunk::bytes(&part));
         }
     }
 

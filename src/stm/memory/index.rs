@@ -108,9 +108,18 @@ impl<C> HashIndex<C> {
     }
 
     /// The nearest linked bucket at or before the place of `hash`.
+    #[inline]
     fn bucket_for<'g>(&'g self, hash: u64, guard: &'g Guard) -> &'g Bucket {
         // Relaxed: a stale number of buckets only lengthens the way.
-        let mut number = (hash as usize) & (self.bucket_count.load(Ordering::Relaxed) - 1);
+        let number = (hash as usize) & (self.bucket_count.load(Ordering::Relaxed) - 1);
+        let bucket = self.buckets.get(number);
+        // Acquire: as in `linked_bucket`.
+        if bucket.order.load(Ordering::Acquire) & LINKED != 0 { bucket } else { self.linked_bucket(number, guard) }
+    }
+
+    /// A bucket, which is linked if nobody else does, or the nearest linked one before it.
+    #[cold]
+    fn linked_bucket<'g>(&'g self, mut number: usize, guard: &'g Guard) -> &'g Bucket {
         loop {
             let bucket = self.buckets.get(number);
             // Acquire: pairs with the release of LINKED: who sees it sees the bucket in the list.

@@ -16,7 +16,7 @@ use crossbeam_utils::CachePadded;
 use super::descriptor::Announcement;
 use super::segments::Segments;
 use crate::stm::snapshot::SlotWord;
-use crate::stm::sync::{self, AtomicBool, AtomicU8, AtomicUsize, Ordering, foreign, thread_local};
+use crate::stm::sync::{self, AtomicBool, AtomicU8, AtomicUsize, Ordering, foreign, thread_local, uncontended};
 
 const FIRST_SEGMENT_BITS: u32 = if sync::MODELLED { 1 } else { 4 };
 const SEGMENTS: usize = 28;
@@ -50,12 +50,30 @@ const CLOSING: u8 = 2;
 pub(crate) struct Presence<C> {
     pub word: SlotWord,
     pub announcement: Announcement<C>,
+    /// Commits from this slot. Here, as all who commit have this line of the cache to themselves already.
+    commits: uncontended::AtomicU64,
+}
+
+impl<C> Presence<C> {
+    /// Counts a commit of whoever has claimed the slot.
+    pub fn committed(&self) {
+        // Relaxed: nobody else writes it; the claim hands it over.
+        self.commits.store(self.commits.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
 }
 
 impl<T, S, C> Default for Slot<T, S, C> {
     fn default() -> Self {
         Slot {
-            presence: CachePadded::new(Presence { word: SlotWord::new(), announcement: Announcement::new() }),
+            presence: CachePadded::new(Presence {
+                word: SlotWord::new(),
+                announcement: Announcement::new(),
+                commits: uncontended::AtomicU64::new(0),
+            }),
             state: AtomicU8::new(0),
             context: UnsafeCell::new(None),
             pool: UnsafeCell::new(None),

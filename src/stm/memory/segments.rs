@@ -17,6 +17,7 @@ impl<T: Default, const FIRST_BITS: u32, const COUNT: usize> Segments<T, FIRST_BI
         Segments { segments: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())), owned: PhantomData }
     }
 
+    #[inline]
     pub fn get(&self, number: usize) -> &T {
         let (segment, offset) = match number.checked_ilog2() {
             Some(bits) if bits >= FIRST_BITS => ((bits - FIRST_BITS + 1) as usize, number - (1 << bits)),
@@ -26,20 +27,28 @@ impl<T: Default, const FIRST_BITS: u32, const COUNT: usize> Segments<T, FIRST_BI
         // Acquire: pairs with the release below, which publishes the items.
         let mut items = cell.load(Ordering::Acquire);
         if items.is_null() {
-            let fresh: Box<[T]> = (0..Self::len(segment)).map(|_| T::default()).collect();
-            let fresh = Box::into_raw(fresh).cast::<T>();
-            fail_point!(SegmentMade);
-            match cell.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => items = fresh,
-                Err(theirs) => {
-                    // SAFETY: it was not published, and has this length.
-                    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(fresh, Self::len(segment))) });
-                    items = theirs;
-                }
-            }
+            items = self.make(segment);
         }
         // SAFETY: the offset lies within the segment, which lives as long as the array.
         unsafe { &*items.add(offset) }
+    }
+
+    /// The items of a segment that was not there yet.
+    #[cold]
+    #[inline(never)]
+    fn make(&self, segment: usize) -> *mut T {
+        let fresh: Box<[T]> = (0..Self::len(segment)).map(|_| T::default()).collect();
+        let fresh = Box::into_raw(fresh).cast::<T>();
+        fail_point!(SegmentMade);
+        // Acquire, release: as in `get`.
+        match self.segments[segment].compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => fresh,
+            Err(theirs) => {
+                // SAFETY: it was not published, and has this length.
+                drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(fresh, Self::len(segment))) });
+                theirs
+            }
+        }
     }
 }
 

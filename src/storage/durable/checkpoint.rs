@@ -56,11 +56,9 @@ impl Written {
     /// The places of all values, in the order in which they were visited; `None` where the file cannot be kept open.
     pub(super) fn places(&self, parent: &Path, cache: &Arc<BlockCache>) -> impl Iterator<Item = Option<Place>> {
         let folder = format::checkpoint_path(parent, self.checkpoint.version);
-        let mut largest: Vec<usize> = (0..self.files.len()).collect();
-        largest.sort_by_key(|file| std::cmp::Reverse(self.files[*file].iter().map(|block| block.length).sum::<u64>()));
         let mut open: Vec<Option<Arc<dyn ValueFile>>> = vec![None; self.files.len()];
-        let wanted = if self.positions.is_empty() { 0 } else { OPEN_FILES };
-        for &number in largest.iter().take(wanted) {
+        let wanted = if self.positions.is_empty() { HashSet::new() } else { kept_open(&self.files) };
+        for number in wanted {
             let file = BlockFile::open(stream_path(&folder, number), &self.files[number], cache);
             open[number] = file.ok().map(|file| Arc::new(file) as Arc<dyn ValueFile>);
         }
@@ -71,11 +69,24 @@ impl Written {
     }
 }
 
+/// The files of a checkpoint that are kept open for values which are read back.
+fn kept_open(files: &[Vec<Block>]) -> HashSet<usize> {
+    let mut largest: Vec<usize> = (0..files.len()).collect();
+    largest.sort_by_key(|file| std::cmp::Reverse(files[*file].iter().map(|block| block.length).sum::<u64>()));
+    largest.into_iter().take(OPEN_FILES).collect()
+}
+
 /// Writes what a snapshot has into the directory of a database. Under its name it is there whole, or not at all.
 pub(super) fn write(parent: &Path, snapshot: &mut dyn Snapshot) -> Result<Written, Error> {
     let path = format::checkpoint_path(parent, snapshot.version());
     let unfinished = format::temporary(&path);
     if file::is_directory(&unfinished) {
+        file::remove_directory(&unfinished)?;
+    }
+    // One of which it could not be said that it is on the disk: nobody goes on from it. Under another name first, as a
+    // crash must not leave a part of it under this one.
+    if file::is_directory(&path) {
+        file::rename(&path, &unfinished)?;
         file::remove_directory(&unfinished)?;
     }
     let written = write_files(&unfinished, snapshot).and_then(|checkpoint| {
@@ -381,8 +392,8 @@ impl Manifest {
     }
 }
 
-/// Passes the values of a checkpoint on, each key once, and what was read to `progress`. With a `cache` the values are
-/// cold: it has the blocks that were read last.
+/// Passes the values of a checkpoint on, each key once, and what was read to `progress`. With a `cache`, which has the
+/// blocks that were read last, the values are cold, as far as their files can be kept open.
 pub(super) fn read(
     folder: &Path,
     cache: Option<&Arc<BlockCache>>,
@@ -391,7 +402,9 @@ pub(super) fn read(
 ) -> Result<Checkpoint, Error> {
     let (manifest, bytes) = Manifest::read(folder)?;
     progress(bytes);
-    let mut reading = Reading { cold: cache.is_some(), visit, last: None, keys: 0, bytes };
+    // The values of the others are taken up.
+    let kept_open = cache.map_or(HashSet::new(), |_| kept_open(&manifest.files));
+    let mut reading = Reading { kept_open, cold: false, visit, last: None, keys: 0, bytes };
     let unused = Arc::default();
     let cache = cache.unwrap_or(&unused);
     std::thread::scope(|scope| {
@@ -413,7 +426,7 @@ pub(super) fn read(
 
 /// What comes of reading the files of a checkpoint, one after the other.
 enum Step {
-    Opened(Arc<BlockFile>),
+    Opened(usize, Arc<BlockFile>),
     Block(Arc<BlockFile>, u32, Arc<Rows>),
     Ended,
 }
@@ -428,7 +441,7 @@ fn read_blocks(
     let read = || {
         for (number, blocks) in files.iter().enumerate() {
             let file = Arc::new(BlockFile::open(stream_path(folder, number), blocks, cache)?);
-            let mut wanted = pass(Ok(Step::Opened(Arc::clone(&file))));
+            let mut wanted = pass(Ok(Step::Opened(number, Arc::clone(&file))));
             for block in 1.. {
                 let Some(rows) = file.rows(block)? else {
                     break;
@@ -451,7 +464,9 @@ fn read_blocks(
 
 /// Makes values of the steps.
 struct Reading<'a> {
-    /// Whether the values stay where they are.
+    /// The files whose values stay where they are.
+    kept_open: HashSet<usize>,
+    /// Whether this one is among them.
     cold: bool,
     visit: &'a mut dyn FnMut(StoredValue) -> Result<(), Error>,
     /// The value of the file that may go on.
@@ -463,7 +478,8 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn step(&mut self, step: Step, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
         match step {
-            Step::Opened(file) => {
+            Step::Opened(number, file) => {
+                self.cold = self.kept_open.contains(&number);
                 self.bytes += file.length();
                 progress(file.head());
                 Ok(())
