@@ -48,6 +48,9 @@ use super::value::Chunk;
 /// More conflicts than this are not reported of one commit.
 const REPORTED: usize = 16;
 
+/// A record is looked into for what else to ask for so many records after it was asked for itself.
+const BEHIND: usize = 8;
+
 /// What a transaction has read at its snapshot and does not write itself.
 pub(crate) struct Footprint<C> {
     pub reads: Vec<PointRead<C>>,
@@ -129,10 +132,13 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         self.database().buffer.walk(range.as_bounds(), direction, self.guard, |record| {
             // One record after the other would wait for memory at each step; asked for in advance, the waits overlap.
             record.prefetch();
+            if let Some(behind) = records.len().checked_sub(BEHIND) {
+                records[behind].prefetch_newest();
+            }
             records.push(record);
             if records.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        records.iter().for_each(|record| record.prefetch_newest());
+        records[records.len().saturating_sub(BEHIND)..].iter().for_each(|record| record.prefetch_newest());
         fail_point!(ScanCollected);
         for record in &records {
             fail_point!(ScanBetweenRecords);

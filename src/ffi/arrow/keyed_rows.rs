@@ -146,8 +146,8 @@ impl KeyedRows {
         if (row == self.capacity || key_end > self.key_capacity) && !self.grow(key_end) {
             return Pushed::Full;
         }
-        // SAFETY: there is room for the row and its key, which is far below 2 GiB. The batch is plain, of one row and of
-        // this schema, so its columns stand where `from` says.
+        // SAFETY: there is room for the row and its key, and all keys are far below 2 GiB. The batch is plain, of one row
+        // and of this schema, so its columns stand where `from` says.
         unsafe {
             copy_key(key, self.keys.add(self.key_bytes));
             self.offsets.add(row + 1).write(key_end as i32);

@@ -127,6 +127,9 @@ impl<C> Drop for RecordRef<C> {
     }
 }
 
+/// Bytes of a small value, which may begin in one line of the cache and end in the next.
+const SMALL_VALUE: usize = 48;
+
 /// No address of a version: those are aligned.
 const SEALED: usize = 1;
 
@@ -210,8 +213,10 @@ impl<C> Record<C> {
     /// Asks for the newest version and its value, when the record is there. The two loads overlap.
     pub fn prefetch_newest(&self) {
         // Relaxed: nothing is read through either.
-        prefetch(self.head.load(Ordering::Relaxed));
-        prefetch(self.newest_value.load(Ordering::Relaxed));
+        Version::prefetch(self.head.load(Ordering::Relaxed));
+        let value = self.newest_value.load(Ordering::Relaxed);
+        prefetch(value);
+        prefetch(value.wrapping_byte_add(SMALL_VALUE - 1));
     }
 
     /// Notes where the value of the newest version begins.

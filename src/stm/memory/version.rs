@@ -1,11 +1,13 @@
 //! One version of a key.
 
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr;
 
 use crossbeam_epoch::Guard;
 
 use super::descriptor::{Descriptor, Phase};
+use super::prefetch;
 use super::reader_mark::ReaderMark;
 use crate::stm::evictable::VersionValue;
 use crate::stm::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
@@ -67,6 +69,12 @@ impl<C> Version<C> {
             readers: ReaderMark::new(),
             descriptor: PhantomData,
         }
+    }
+
+    /// Asks for what a reader looks at, which may stand in two lines of the cache.
+    pub(super) fn prefetch(version: *const Version<C>) {
+        prefetch(version.wrapping_byte_add(offset_of!(Version<C>, value)));
+        prefetch(version.wrapping_byte_add(offset_of!(Version<C>, stamp) + size_of::<u64>() - 1));
     }
 
     pub fn value(&self) -> Option<&VersionValue<C>> {
