@@ -2832,6 +2832,7 @@ khonsu_status khonsu_db_decide_heuristically(const struct khonsu_db *db,
  * - KHONSU_STATUS_INVALID_ARGUMENT: db or global_id is NULL, or global_id_len is out of range.
  * - KHONSU_STATUS_INVALID_STATE: the transaction is in doubt; or the call comes from a callback of the database's own
  *   storage.
+ * - KHONSU_STATUS_BUSY: another call is forgetting it.
  * - KHONSU_STATUS_STORAGE: that could not be stored. It is still remembered.
  * - KHONSU_STATUS_PANIC: a defect in khonsu.
  *

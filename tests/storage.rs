@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use common::kept::{Kept, one_in};
 use common::*;
-use khonsu::stm::{ConflictKind, ConflictResolution, Durability, Error, IsolationLevel, Options, TransactionOptions};
+use khonsu::stm::{
+    ConflictKind, ConflictResolution, Durability, Error, GlobalId, IsolationLevel, Options, TransactionOptions,
+};
+use khonsu::two_phase_commit::{PrepareOptions, TwoPhaseCommitParticipant, Vote};
 
 const SERIALIZABLE: IsolationLevel = IsolationLevel::Serializable;
 
@@ -34,6 +37,30 @@ fn await_versions(database: &Batches, count: u64) {
         thread::yield_now();
     }
     give_time();
+}
+
+/// Once it is forgotten, the id may be that of another transaction, which a second call must leave alone.
+#[test]
+fn one_call_at_a_time_forgets_a_prepared_transaction() {
+    let kept = Kept::default();
+    let database = kept.manager();
+    let id = GlobalId::new(b"id").unwrap();
+    let mut transaction = begin(&database, SERIALIZABLE);
+    put(&mut transaction, "a", 1);
+    assert_eq!(database.prepare(&mut transaction, &id, PrepareOptions::default()), Ok(Vote::Yes));
+    database.rollback(&id).unwrap();
+    kept.with(|state| state.failing_notes = 1);
+    assert!(matches!(database.forget(&id), Err(Error::Storage(_))));
+    kept.hold();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| database.forget(&id));
+        kept.await_held();
+        assert!(matches!(database.forget(&id), Err(Error::Busy(_))));
+        kept.let_go();
+        assert_eq!(first.join().unwrap(), Ok(()));
+    });
+    assert_eq!(database.forget(&id), Ok(()));
+    assert_eq!(kept.with(|state| state.outcomes.iter().count()), 0);
 }
 
 #[test]

@@ -359,6 +359,7 @@ pub unsafe extern "C" fn khonsu_db_decide_heuristically(
 /// - KHONSU_STATUS_INVALID_ARGUMENT: db or global_id is NULL, or global_id_len is out of range.
 /// - KHONSU_STATUS_INVALID_STATE: the transaction is in doubt; or the call comes from a callback of the database's own
 ///   storage.
+/// - KHONSU_STATUS_BUSY: another call is forgetting it.
 /// - KHONSU_STATUS_STORAGE: that could not be stored. It is still remembered.
 /// - KHONSU_STATUS_PANIC: a defect in khonsu.
 ///

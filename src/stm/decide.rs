@@ -177,7 +177,7 @@ fn ended<C>(standing: Standing<'_, C>, transaction: &PreparedTransaction<C>) -> 
     }
 }
 
-fn busy<C>(transaction: &PreparedTransaction<C>) -> Error {
+pub(crate) fn busy<C>(transaction: &PreparedTransaction<C>) -> Error {
     Error::Busy(format!("transaction {}: another call is at it", transaction.id))
 }
 

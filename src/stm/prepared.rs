@@ -24,7 +24,7 @@ use super::key::{KeyBytes, KeyRange};
 use super::memory::{DecisionWord, Descriptor, Phase, Standing};
 use super::outcome::{Decision, Outcome, REMEMBERED_OUTCOMES};
 use super::sync::uncontended::AtomicU64 as Meter;
-use super::sync::{AtomicU64, Ordering, foreign};
+use super::sync::{AtomicBool, AtomicU64, Ordering, foreign};
 use super::value::Chunk;
 use super::working_set::Operation;
 
@@ -44,6 +44,8 @@ pub(crate) struct PreparedTransaction<C> {
     decided_micros: Meter,
     /// Place in the order of those that are finished; 0 before.
     finished: AtomicU64,
+    /// Whether somebody is taking it to the log that it is forgotten, or has.
+    forgotten: AtomicBool,
     /// Keys that it writes, and the bytes that they take.
     written_keys: Meter,
     bytes: Meter,
@@ -238,6 +240,7 @@ impl<C: Chunk> PreparedTransactions<C> {
             version: AtomicU64::new(0),
             decided_micros: Meter::new(0),
             finished: AtomicU64::new(0),
+            forgotten: AtomicBool::new(false),
             written_keys: Meter::new(0),
             bytes: Meter::new(0),
             held: Meter::new(0),
@@ -380,6 +383,13 @@ impl<C: Chunk> PreparedTransactions<C> {
         if self.remove_id(transaction, guard) {
             self.remembered.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Says that nobody else may forget it, by `true`, and that it was not forgotten after all, by `false`. Gives what was
+    /// said before. A second one could come so late that the id is that of another transaction, which it must not touch.
+    pub fn mark_forgotten(&self, transaction: &PreparedTransaction<C>, forgotten: bool) -> bool {
+        // Relaxed: nothing hangs on it but who goes on.
+        transaction.forgotten.swap(forgotten, Ordering::Relaxed)
     }
 
     /// Forgets how a transaction ended, which must be finished.

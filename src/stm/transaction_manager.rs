@@ -6,6 +6,7 @@ use super::bound_key::BoundKey;
 use super::commit::Committer;
 use super::conflict::ConflictKind;
 use super::database::{Database, DatabasePool, Keeper};
+use super::decide::busy;
 use super::dependency_tracker::DependencyTracker;
 use super::error::Error;
 use super::global_id::GlobalId;
@@ -243,7 +244,8 @@ impl<C: Chunk> TransactionManager<C> {
     /// Forgets how a prepared transaction ended. Without effect on one that is unknown.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] when it has not ended, and what the log fails with: it is remembered still then.
+    /// [`Error::InvalidState`] when it has not ended, [`Error::Busy`] while another call forgets it, and what the log
+    /// fails with: it is remembered still then.
     pub(crate) fn forget(&self, id: &GlobalId) -> Result<(), Error> {
         let mut open = Open::new(&self.pool, &self.keeper);
         let (context, pool, _) = open.parts();
@@ -257,8 +259,12 @@ impl<C: Chunk> TransactionManager<C> {
         }
         database.prepared.finish(&transaction, &guard);
         if let Some(group_commit) = database.group_commit.as_ref().filter(|_| transaction.is_logged) {
+            if database.prepared.mark_forgotten(&transaction, true) {
+                return Err(busy(&transaction));
+            }
             let tracker = DependencyTracker { pool, guard: &guard };
-            group_commit.note(OwnedNote::Forgotten { id: id.clone() }, Durability::Buffered, &tracker)?;
+            let noted = group_commit.note(OwnedNote::Forgotten { id: id.clone() }, Durability::Buffered, &tracker);
+            noted.inspect_err(|_| _ = database.prepared.mark_forgotten(&transaction, false))?;
         }
         database.prepared.forget(&transaction, &guard);
         Ok(())

@@ -58,7 +58,8 @@ pub trait TwoPhaseCommitParticipant {
     /// Forgets how a transaction ended; its id may be used again. Without effect on one that is not known.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] for one in doubt; [`Error::Storage`] when that cannot be stored.
+    /// [`Error::InvalidState`] for one in doubt; [`Error::Busy`] while another call forgets it; [`Error::Storage`] when
+    /// that cannot be stored.
     fn forget(&self, id: &GlobalId) -> Result<(), Error>;
 
     /// Decides in the place of the coordinator, who is told when it asks. The others of the transaction may decide
