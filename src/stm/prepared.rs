@@ -111,6 +111,13 @@ impl<C> PreparedTransaction<C> {
         self.word.advance(from, to)
     }
 
+    /// Says that nobody else may forget it, by `true`, and that it was not forgotten after all, by `false`. Gives what was
+    /// said before. A second one could come so late that the id is that of another transaction, which it must not touch.
+    pub fn mark_forgotten(&self, forgotten: bool) -> bool {
+        // Relaxed: nothing hangs on it but who goes on.
+        self.forgotten.swap(forgotten, Ordering::Relaxed)
+    }
+
     /// Says what was decided, if it stands as `from` says still.
     pub fn decide(&self, from: Standing<'_, C>, decision: Decision, heuristic: bool) -> bool {
         self.note_time();
@@ -383,13 +390,6 @@ impl<C: Chunk> PreparedTransactions<C> {
         if self.remove_id(transaction, guard) {
             self.remembered.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    /// Says that nobody else may forget it, by `true`, and that it was not forgotten after all, by `false`. Gives what was
-    /// said before. A second one could come so late that the id is that of another transaction, which it must not touch.
-    pub fn mark_forgotten(&self, transaction: &PreparedTransaction<C>, forgotten: bool) -> bool {
-        // Relaxed: nothing hangs on it but who goes on.
-        transaction.forgotten.swap(forgotten, Ordering::Relaxed)
     }
 
     /// Forgets how a transaction ended, which must be finished.

@@ -259,12 +259,12 @@ impl<C: Chunk> TransactionManager<C> {
         }
         database.prepared.finish(&transaction, &guard);
         if let Some(group_commit) = database.group_commit.as_ref().filter(|_| transaction.is_logged) {
-            if database.prepared.mark_forgotten(&transaction, true) {
+            if transaction.mark_forgotten(true) {
                 return Err(busy(&transaction));
             }
             let tracker = DependencyTracker { pool, guard: &guard };
             let noted = group_commit.note(OwnedNote::Forgotten { id: id.clone() }, Durability::Buffered, &tracker);
-            noted.inspect_err(|_| _ = database.prepared.mark_forgotten(&transaction, false))?;
+            noted.inspect_err(|_| _ = transaction.mark_forgotten(false))?;
         }
         database.prepared.forget(&transaction, &guard);
         Ok(())

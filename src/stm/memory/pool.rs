@@ -107,6 +107,7 @@ impl<T, S, C> Pool<T, S, C> {
     pub fn handle_made(&self) {
         // Relaxed: a new one is made of another, or before anything is closed.
         if self.handles.fetch_add(1, Ordering::Relaxed) == 0 {
+            // SeqCst: as in `close`, with the load in `claim`; it comes before every claim, as handles begin transactions.
             self.is_open.store(true, Ordering::SeqCst);
         }
     }
