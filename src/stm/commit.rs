@@ -24,7 +24,7 @@ use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
 use super::evictable::VersionValue;
 use super::few::Few;
-use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, RecordRef, State};
+use super::memory::{Descriptor, Head, Installation, Owner, Participant, Phase, Presence, Record, RecordRef, State};
 use super::options::Durability;
 use super::prepared::StagedWrite;
 use super::sync::{self, spin_loop};
@@ -89,6 +89,7 @@ pub(crate) struct Committer<'g, C: Chunk> {
     pub pool: &'g DatabasePool<C>,
     pub guard: &'g Guard,
     pub presence: &'g Presence<C>,
+    pub participant: &'g Participant<C>,
     pub snapshot: u64,
     pub durability: Durability,
 }
@@ -96,6 +97,10 @@ pub(crate) struct Committer<'g, C: Chunk> {
 impl<'g, C: Chunk> Committer<'g, C> {
     pub fn tracker(&self) -> DependencyTracker<'g, C> {
         DependencyTracker { pool: self.pool, guard: self.guard }
+    }
+
+    fn owner(&self) -> Owner<'g, C> {
+        Owner { guard: self.guard, presence: self.presence, participant: self.participant }
     }
 
     pub fn database(&self) -> &'g Database<C> {
@@ -155,15 +160,8 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 break;
             }
             let patience = restarts.min(MOST_RESTARTS);
-            let installation = Installation::new(
-                self.snapshot,
-                footprint.clone(),
-                group_commit.is_some(),
-                writes.len(),
-                &self.presence.announcement,
-                self.guard,
-                &self.database().meters,
-            );
+            let installation =
+                Installation::new(self.snapshot, footprint.clone(), group_commit.is_some(), writes.len(), self.owner());
             let mut run = Run { attempt: None, installation };
             if let Some(on_behalf) = on_behalf {
                 match self.announce_attempt(on_behalf, run.installation.descriptor(), patience) {
@@ -446,21 +444,27 @@ impl<'g, C: Chunk> Committer<'g, C> {
         newest.map(|(_, number)| number)
     }
 
-    /// Queues the records of which this commit has made older versions, or all, superfluous.
+    fn note(&self, record: &Record<C>) {
+        if !self.presence.notes.note(record, self.guard) {
+            self.database().reclaimer.leave(record.share(self.guard));
+        }
+    }
+
+    /// Notes the records of which this commit has made older versions, or all, superfluous.
     fn note_superseded(&self, installation: &Installation<'g, C>) {
         for (record, installed) in installation.installed() {
             if installed.value().is_none() || installed.older(self.guard).is_some() {
-                self.database().reclaimer.note(record, self.guard);
+                self.note(record);
             }
         }
     }
 
-    /// Queues the records that an aborted commit has left something in, or made and left without a version.
+    /// Notes the records that an aborted commit has left something in, or made and left without a version.
     fn reclaim_unused(&self, targets: &[Target<'_, 'g, C>]) {
         for Target { record, .. } in targets {
             // Where commits are logged, aborted versions may be left below others, or below each other.
             if self.database().group_commit.is_some() || matches!(record.head(self.guard), Head::Empty) {
-                self.database().reclaimer.note(record, self.guard);
+                self.note(record);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::commit_log::CommitLog;
 use super::group_commit::GroupCommit;
 use super::memory::{Participant, Pool};
 use super::memory_budget::MemoryBudget;
-use super::meters::Meters;
+use super::meters::{self, Meters, Tally};
 use super::options::Options;
 use super::prepared::PreparedTransactions;
 use super::reader_marks::ReaderMarks;
@@ -38,13 +38,13 @@ pub(crate) struct Database<C: Chunk> {
 }
 
 /// What one running transaction has for itself, reused by the next.
-pub(crate) struct Context<C> {
-    pub participant: Participant,
+pub(crate) struct Context<C: Send + Sync + 'static> {
+    pub participant: Participant<C>,
     pub set: WorkingSet<C>,
     /// What the last scan of the snapshots found.
     pub live: LiveSnapshots,
     /// Writes and bytes committed from this slot since it last reclaimed.
-    pub noted: usize,
+    pub writes: usize,
     pub written: u64,
     /// Keys and ranges that prepared transactions have let go in this slot since it last freed what that leaves.
     pub let_go: usize,
@@ -105,13 +105,30 @@ impl<C: Chunk> Database<C> {
         self.group_commit.as_ref()?.memory_budget()
     }
 
+    fn sum(&self, pool: &DatabasePool<C>, counter: impl Fn(&Tally) -> u64) -> u64 {
+        let tallies = pool.presences().map(|presence| &presence.tally);
+        meters::sum(tallies.chain([&self.meters.restored]).map(counter))
+    }
+
+    /// Bytes of all linked versions.
+    pub fn live_bytes(&self, pool: &DatabasePool<C>) -> u64 {
+        self.sum(pool, Tally::live_bytes)
+    }
+
+    /// Linked versions.
+    pub fn versions(&self, pool: &DatabasePool<C>) -> u64 {
+        self.sum(pool, Tally::versions)
+    }
+
+    /// Versions that were unlinked so far.
+    pub fn retirements(&self, pool: &DatabasePool<C>) -> u64 {
+        self.sum(pool, Tally::retirements)
+    }
+
     /// Bytes of values in memory.
-    pub fn resident_bytes(&self) -> u64
-    where
-        C: Chunk,
-    {
+    pub fn resident_bytes(&self, pool: &DatabasePool<C>) -> u64 {
         // What waits to be freed counts as resident, and is no longer live.
-        let live = self.meters.live_bytes();
+        let live = self.live_bytes(pool);
         self.memory_budget().map_or(live, |budget| budget.resident().min(live))
     }
 
@@ -120,7 +137,7 @@ impl<C: Chunk> Database<C> {
             participant: self.buffer.participant(),
             set: WorkingSet::new(),
             live: LiveSnapshots::unknown(),
-            noted: 0,
+            writes: 0,
             written: 0,
             let_go: 0,
         }

@@ -452,7 +452,7 @@ enum Place<'a, C> {
 #[cfg(test)]
 mod tests {
     use super::super::database::{Context, Keeper};
-    use super::super::memory::{Claim, Installation, Pool};
+    use super::super::memory::{Claim, Installation, Owner, Pool};
     use super::super::options::{IsolationLevel, Options, TransactionOptions};
     use super::super::transaction::Transaction;
     use super::*;
@@ -487,10 +487,10 @@ mod tests {
         written: &[u8],
         guard: &'g Guard,
     ) -> Installation<'g, Rows> {
-        let Database { buffer, meters, .. } = pool.shared();
-        let announcement = &slot.parts().2.announcement;
-        let mut installation =
-            Installation::new(snapshot, Some(Arc::new(footprint)), false, 1, announcement, guard, meters);
+        let buffer = &pool.shared().buffer;
+        let (context, _, presence) = slot.parts();
+        let owner = Owner { guard, presence, participant: &context.participant };
+        let mut installation = Installation::new(snapshot, Some(Arc::new(footprint)), false, 1, owner);
         let record = buffer.record(buffer.hash(written), written, guard);
         let value = Some(VersionValue::new(rows(&[2]), None));
         assert!(installation.try_install(record, record.head(guard), value, false, 8).is_ok());

@@ -1,4 +1,4 @@
-//! Counters of a database, kept apart by thread so that committers do not share a cache line for them.
+//! Counters of a database, kept apart by thread or slot so that committers do not share a cache line for them.
 
 use crossbeam_utils::CachePadded;
 
@@ -11,18 +11,62 @@ const SHARDS: usize = 1 << 4;
 
 #[derive(Default)]
 pub(crate) struct Meters {
+    /// Of what was there before the first transaction.
+    pub restored: Tally,
     shards: [CachePadded<Shard>; SHARDS],
 }
 
-/// All wrap around: a sum of shards is right where one of them went below zero.
 #[derive(Default)]
 struct Shard {
-    live_bytes: AtomicU64,
-    versions: AtomicU64,
-    retired: AtomicU64,
     rollbacks: AtomicU64,
     retries: AtomicU64,
     conflicts: [AtomicU64; 4],
+}
+
+/// Counts versions for one thread at a time. What is counted in one may be subtracted in another: all wrap around, and
+/// their sums are right.
+#[derive(Default)]
+pub(crate) struct Tally {
+    live_bytes: AtomicU64,
+    versions: AtomicU64,
+    retired: AtomicU64,
+}
+
+impl Tally {
+    // Relaxed, here and below: nobody else writes it meanwhile, and whoever is next is handed it.
+    fn add(counter: &AtomicU64, amount: u64) {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    pub fn installed(&self, bytes: u64) {
+        Tally::add(&self.versions, 1);
+        Tally::add(&self.live_bytes, bytes);
+    }
+
+    pub fn retired(&self, bytes: u64) {
+        Tally::add(&self.versions, 1_u64.wrapping_neg());
+        Tally::add(&self.retired, 1);
+        Tally::add(&self.live_bytes, bytes.wrapping_neg());
+    }
+
+    /// Bytes of versions that are linked.
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn versions(&self) -> u64 {
+        self.versions.load(Ordering::Relaxed)
+    }
+
+    /// Versions that were unlinked.
+    pub fn retirements(&self) -> u64 {
+        self.retired.load(Ordering::Relaxed)
+    }
+}
+
+/// Never "negative", though a sum of moving counters can be for an instant.
+pub(crate) fn sum(counters: impl Iterator<Item = u64>) -> u64 {
+    (counters.fold(0, u64::wrapping_add) as i64).max(0) as u64
 }
 
 /// Threads have stacks of their own, so the place of a local variable tells them apart well enough, and cheaper than
@@ -49,29 +93,14 @@ impl ShardedCounter {
         self.0[shard_of_this_thread()].fetch_sub(amount, Ordering::Relaxed);
     }
 
-    /// Never "negative", though a sum of moving counters can be for an instant.
     pub fn sum(&self) -> u64 {
-        let sum = self.0.iter().fold(0, |sum: u64, shard| sum.wrapping_add(shard.load(Ordering::Relaxed)));
-        (sum as i64).max(0) as u64
+        sum(self.0.iter().map(|shard| shard.load(Ordering::Relaxed)))
     }
 }
 
 impl Meters {
     fn shard(&self) -> &Shard {
         &self.shards[shard_of_this_thread()]
-    }
-
-    pub fn version_installed(&self, bytes: u64) {
-        let shard = self.shard();
-        shard.versions.fetch_add(1, Ordering::Relaxed);
-        shard.live_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub fn version_retired(&self, bytes: u64) {
-        let shard = self.shard();
-        shard.versions.fetch_sub(1, Ordering::Relaxed);
-        shard.retired.fetch_add(1, Ordering::Relaxed);
-        shard.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub fn rolled_back(&self) {
@@ -87,21 +116,7 @@ impl Meters {
     }
 
     fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
-        self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(counter(shard).load(Ordering::Relaxed)))
-    }
-
-    /// Bytes of all linked versions. Never "negative", though a sum of moving counters can be for an instant.
-    pub fn live_bytes(&self) -> u64 {
-        (self.sum(|shard| &shard.live_bytes) as i64).max(0) as u64
-    }
-
-    pub fn versions(&self) -> u64 {
-        (self.sum(|shard| &shard.versions) as i64).max(0) as u64
-    }
-
-    /// Versions that were handed to the collector.
-    pub fn retired(&self) -> u64 {
-        self.sum(|shard| &shard.retired)
+        sum(self.shards.iter().map(|shard| counter(shard).load(Ordering::Relaxed)))
     }
 
     pub fn rollbacks(&self) -> u64 {

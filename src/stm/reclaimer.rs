@@ -6,10 +6,8 @@
 //! needs waits until the oldest snapshot has moved; so a long reader costs each key the one version that it can see,
 //! not the key's history.
 
-use crossbeam_epoch::Guard;
-
 use super::database::{Context, Database, DatabasePool};
-use super::memory::{Record, RecordRef, Residue, Stack, Taken};
+use super::memory::{Owner, Presence, RecordRef, Residue, Stack, Taken};
 use super::snapshot::LiveSnapshots;
 use super::sync::{AtomicU64, Ordering};
 use super::value::Chunk;
@@ -18,8 +16,8 @@ use super::value::Chunk;
 const NOTED: u8 = 1;
 const WAITING: u8 = 2;
 
-/// Notes of one context after which it reclaims.
-const NOTES: usize = 64;
+/// Writes of one context after which it reclaims.
+const WRITES: usize = 64;
 /// Bytes committed from one context after which it reclaims in any case.
 const BYTES: u64 = 256 * 1024;
 /// Retired objects that one flush of the collector frees, about.
@@ -52,13 +50,13 @@ impl<C: Send + Sync + 'static> Reclaimer<C> {
         }
     }
 
-    /// Notes that a record has something to reclaim.
-    pub fn note(&self, record: &Record<C>, guard: &Guard) {
+    /// Leaves a record to whoever reclaims next.
+    pub fn leave(&self, record: RecordRef<C>) {
         // AcqRel pairs the bit with itself: who finds it set leaves the work to whoever clears it later, and then sees
-        // this commit's version.
+        // what this one has seen.
         if record.queued.fetch_or(NOTED, Ordering::AcqRel) & NOTED == 0 {
             fail_point!(BeforeNoted);
-            self.noted.push(record.share(guard));
+            self.noted.push(record);
         }
     }
 }
@@ -66,19 +64,36 @@ impl<C: Send + Sync + 'static> Reclaimer<C> {
 impl<C: Chunk> Database<C> {
     /// Reclaims after a commit of so many writes and bytes, if enough has come together. The caller must not be
     /// pinned: its pin would keep what is flushed from being freed.
-    pub fn reclaim_after(&self, writes: usize, bytes: u64, context: &mut Context<C>, pool: &DatabasePool<C>) {
-        context.noted += writes;
+    pub fn reclaim_after(
+        &self,
+        writes: usize,
+        bytes: u64,
+        context: &mut Context<C>,
+        pool: &DatabasePool<C>,
+        presence: &Presence<C>,
+    ) {
+        context.writes += writes;
         context.written += bytes;
-        if context.noted < NOTES && context.written < BYTES {
+        if context.writes < WRITES && context.written < BYTES {
             return;
         }
-        let budget = 2 * context.noted + NOTES;
-        (context.noted, context.written) = (0, 0);
+        let budget = context.writes + WRITES;
+        (context.writes, context.written) = (0, 0);
         context.live.scan(&self.clock, pool.words());
-        let retired = self.reclaim(&context.live, budget, &context.participant.pin());
+        let Context { participant, live, .. } = context;
+        let guard = participant.pin();
+        let owner = Owner { guard: &guard, presence, participant };
+        let mut looked_at = 0;
+        presence.notes.drain(|record| {
+            looked_at += 1;
+            fail_point!(NoteTaken);
+            self.reclaim_record(record, live, &owner);
+        });
+        looked_at += self.reclaim_left(live, budget, &owner);
+        drop(guard);
         // The collector frees a bounded number of objects at a time, so it must be asked in proportion.
-        for _ in 0..=retired as u64 / FREED_BY_A_FLUSH {
-            context.participant.pin().flush();
+        for _ in 0..=looked_at as u64 / FREED_BY_A_FLUSH {
+            participant.flush();
         }
     }
 
@@ -86,31 +101,39 @@ impl<C: Chunk> Database<C> {
     /// what it was to write, if enough has come together. The caller must not be pinned.
     pub fn free_after(&self, let_go: usize, context: &mut Context<C>) {
         context.let_go += let_go;
-        if context.let_go < NOTES {
+        if context.let_go < WRITES {
             return;
         }
         for _ in 0..=std::mem::take(&mut context.let_go) as u64 / FREED_BY_A_FLUSH {
-            context.participant.pin().flush();
+            context.participant.flush();
         }
     }
 
     /// Reclaims all that can be reclaimed now, and frees it if no other thread is in the midst of a call.
-    pub fn reclaim_all(&self, context: &mut Context<C>, pool: &DatabasePool<C>) {
+    pub fn reclaim_all(&self, context: &mut Context<C>, pool: &DatabasePool<C>, presence: &Presence<C>) {
         context.live.scan(&self.clock, pool.words());
         // Relaxed: hints and sums, nothing is read through them.
         self.reclaimer.waited_for.store(0, Ordering::Relaxed);
-        self.reclaim(&context.live, usize::MAX, &context.participant.pin());
-        pool.visit_free(|context| context.participant.pin().flush());
+        let Context { participant, live, .. } = context;
+        let guard = participant.pin();
+        let owner = Owner { guard: &guard, presence, participant };
+        for presence in pool.presences() {
+            presence.notes.drain_of_other(|record| self.reclaim_record(record, live, &owner));
+        }
+        self.reclaim_left(live, usize::MAX, &owner);
+        drop(guard);
+        pool.visit_free(|context| context.participant.flush());
         // Two steps of the collector's epoch make what was retired free to go; each flush is one, if nobody is pinned.
-        let retired = self.meters.retired();
+        let retired = self.retirements(pool);
         let before = self.reclaimer.drained.swap(retired, Ordering::Relaxed);
         for _ in 0..3 + retired.saturating_sub(before) / FREED_BY_A_FLUSH {
-            context.participant.pin().flush();
+            participant.flush();
         }
     }
 
-    /// Looks at no more than `budget` noted and as many waiting records. Gives how many it has looked at.
-    fn reclaim(&self, live: &LiveSnapshots, budget: usize, guard: &Guard) -> usize {
+    /// Looks at no more than `budget` of the records that nobody else will look at, and as many waiting ones. Gives how
+    /// many it has looked at.
+    fn reclaim_left(&self, live: &LiveSnapshots, budget: usize, owner: &Owner<'_, C>) -> usize {
         let Reclaimer { noted, noted_before, waiting, due, waited_for, .. } = &self.reclaimer;
         let mut looked_at = 0;
         let mut look_at = |from: &Stack<_>, keep_in: &Stack<_>, bit: u8, budget: usize| {
@@ -118,10 +141,10 @@ impl<C: Chunk> Database<C> {
             fail_point!(NotesTaken);
             for record in taken.by_ref().take(budget) {
                 looked_at += 1;
-                // AcqRel: see `note`.
+                // AcqRel: see `leave`.
                 record.queued.fetch_and(!bit, Ordering::AcqRel);
                 fail_point!(NoteTaken);
-                self.reclaim_record(record, live, guard);
+                self.reclaim_record(record, live, owner);
             }
             fail_point!(BeforeNotesGivenBack);
             keep_in.give_back(taken);
@@ -139,27 +162,19 @@ impl<C: Chunk> Database<C> {
         look_at(due, due, WAITING, budget)
     }
 
-    fn reclaim_record(&self, record: RecordRef<C>, live: &LiveSnapshots, guard: &Guard) {
-        match record.trim(live, guard, &self.meters) {
+    fn reclaim_record(&self, record: RecordRef<C>, live: &LiveSnapshots, owner: &Owner<'_, C>) {
+        match record.trim(live, owner) {
             Residue::Newest => {}
-            Residue::Sealed => self.buffer.remove(&record, guard),
+            Residue::Sealed => self.buffer.remove(&record, owner.guard),
             // Whoever is busy with it may not know of the snapshots that are known here.
-            Residue::Busy => self.note_again(record),
+            Residue::Busy => self.reclaimer.leave(record),
             Residue::Needed => {
-                // AcqRel: see `note`.
+                // AcqRel: see `leave`.
                 if record.queued.fetch_or(WAITING, Ordering::AcqRel) & WAITING == 0 {
                     fail_point!(BeforeWaiting);
                     self.reclaimer.waiting.push(record);
                 }
             }
-        }
-    }
-
-    fn note_again(&self, record: RecordRef<C>) {
-        // AcqRel: see `note`.
-        if record.queued.fetch_or(NOTED, Ordering::AcqRel) & NOTED == 0 {
-            fail_point!(BeforeNoted);
-            self.reclaimer.noted.push(record);
         }
     }
 }

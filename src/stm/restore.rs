@@ -26,7 +26,7 @@ use super::working_set::Operation;
 /// [`open`](Restore::open).
 pub struct Restore<C: Chunk> {
     /// Before the database, whose collector it takes part in.
-    participant: Participant,
+    participant: Participant<C>,
     database: Database<C>,
     memory_budget: Option<Arc<MemoryBudget<C>>>,
     newest: u64,
@@ -87,7 +87,7 @@ impl<C: Chunk> Restore<C> {
         }
         let Database { buffer, meters, .. } = &self.database;
         let guard = self.participant.pin();
-        if !buffer.record(buffer.hash(key), key, &guard).restore(value, version, meters) {
+        if !buffer.record(buffer.hash(key), key, &guard).restore(value, version, &meters.restored) {
             return Err(Error::InvalidState("restore: the key is there already"));
         }
         self.newest = self.newest.max(version);

@@ -418,7 +418,7 @@ impl<C: Chunk> Transaction<C> {
     /// Gives the entry of the key.
     fn stage<'k>(&mut self, key: impl KeyName<'k, C>, operation: Operation<C>) -> Result<usize, Error> {
         let settings = self.settings;
-        let (context, pool, _) = self.open()?.parts();
+        let (context, pool, presence) = self.open()?.commit_parts();
         settings.check_writable()?;
         key.check(pool)?;
         let database = pool.shared();
@@ -429,13 +429,13 @@ impl<C: Chunk> Transaction<C> {
             within(settings.max_bytes, staged, "bytes staged by the transaction")?;
             if let limit @ Some(_) = database.options.max_total_bytes {
                 let check = || {
-                    let held = database.resident_bytes().saturating_add(database.prepared.bytes());
+                    let held = database.resident_bytes(pool).saturating_add(database.prepared.bytes());
                     let bytes = held.saturating_add(staged);
                     within(limit, bytes, "bytes held by the database")
                 };
                 if check().is_err() {
                     // Some of them may be held by versions that nobody can see any more.
-                    database.reclaim_all(context, pool);
+                    database.reclaim_all(context, pool, presence);
                     fail_point!(StageReclaimed);
                     check()?;
                 }
@@ -720,22 +720,23 @@ impl Settings {
                 (_, None) => Ok(snapshot),
                 (_, footprint) => {
                     let guard = context.participant.pin();
-                    Committer { pool, guard: &guard, presence, snapshot, durability: self.durability }
+                    let (participant, durability) = (&context.participant, self.durability);
+                    Committer { pool, guard: &guard, presence, participant, snapshot, durability }
                         .commit_at_snapshot(footprint.as_ref())
                 }
             };
         }
         context.set.note_scanned_writes();
-        let set = &context.set;
-        let guard = context.participant.pin();
-        let committer = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability };
+        let Context { set, participant, .. } = &*context;
+        let (guard, durability) = (participant.pin(), self.durability);
+        let committer = Committer { pool, guard: &guard, presence, participant, snapshot, durability };
         let writes = self.plan(set, &committer)?;
         let committed = committer.commit(&writes, footprint);
         presence.word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);
         fail_point!(CommitOver);
-        database.reclaim_after(count, bytes, context, pool);
+        database.reclaim_after(count, bytes, context, pool, presence);
         if let Some(budget) = database.memory_budget() {
             budget.shrink();
         }
@@ -756,11 +757,11 @@ impl Settings {
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
         context.set.note_scanned_writes();
-        let set = &context.set;
-        let guard = context.participant.pin();
+        let Context { set, participant, .. } = &*context;
+        let guard = participant.pin();
         // Once it is decided it can wait for nothing, so it is stored at once.
         let durability = Durability::Synced;
-        let committer = Committer { pool, guard: &guard, presence, snapshot, durability };
+        let committer = Committer { pool, guard: &guard, presence, participant, snapshot, durability };
         if set.writes == 0 && (!options.hold_reads || footprint.is_none()) {
             return footprint.map_or(Ok(()), |footprint| committer.vote_read_only(&footprint)).map(|()| Vote::ReadOnly);
         }

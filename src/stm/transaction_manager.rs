@@ -210,21 +210,23 @@ impl<C: Chunk> TransactionManager<C> {
         let (context, pool, presence) = open.commit_parts();
         let database = pool.shared();
         let snapshot = presence.word.register(&database.clock);
-        let guard = context.participant.pin();
+        let participant = &context.participant;
+        let guard = participant.pin();
         let prepared = &database.prepared;
         let transaction = prepared.find(id, &guard).ok_or_else(|| unknown(id))?;
         let was_decided = matches!(transaction.standing(&guard), Standing::Decided { .. });
-        let committer = Committer { pool, guard: &guard, presence, snapshot, durability: Durability::Synced };
+        let durability = Durability::Synced;
+        let committer = Committer { pool, guard: &guard, presence, participant, snapshot, durability };
         let decided = committer.decide_prepared(&transaction, decision, heuristic);
         let ((writes, bytes), held) = (transaction.size(), transaction.held());
         presence.word.clear();
         drop(guard);
+        database.reclaim_after(writes, bytes, context, pool, presence);
         if let (Ok(outcome), false) = (&decided, was_decided) {
             match outcome.decision {
                 Decision::Commit => presence.committed(),
                 Decision::Rollback => database.meters.rolled_back(),
             }
-            database.reclaim_after(writes, bytes, context, pool);
             database.free_after(held, context);
             if let Some(budget) = database.memory_budget() {
                 budget.shrink();
@@ -273,16 +275,16 @@ impl<C: Chunk> TransactionManager<C> {
     /// Counters and sizes. It first reclaims all that can be reclaimed, so it is not for a hot path.
     pub fn stats(&self) -> Stats {
         let mut open = Open::new(&self.pool, &self.keeper);
-        let (context, pool, _) = open.parts();
+        let (context, pool, presence) = open.commit_parts();
         let database = pool.shared();
-        database.reclaim_all(context, pool);
+        database.reclaim_all(context, pool, presence);
         let live = &context.live;
         let meters = &database.meters;
         let in_doubt = database.prepared.in_doubt(&context.participant.pin());
         Stats {
             keys: database.buffer.len() as u64,
-            versions: meters.versions(),
-            live_bytes: meters.live_bytes(),
+            versions: database.versions(pool),
+            live_bytes: database.live_bytes(pool),
             active_transactions: pool.words().filter(|word| word.is_held()).count() as u64,
             oldest_snapshot: live.floor(),
             version: live.bound(),
@@ -293,7 +295,7 @@ impl<C: Chunk> TransactionManager<C> {
             conflicts_phantom: meters.conflicts(ConflictKind::Phantom),
             conflicts_prepared: meters.conflicts(ConflictKind::Prepared),
             retries: meters.retries(),
-            resident_bytes: database.resident_bytes(),
+            resident_bytes: database.resident_bytes(pool),
             cold_bytes: database.memory_budget().map_or(0, |budget| budget.cold_bytes()),
             cold_reads: database.memory_budget().map_or(0, |budget| budget.reads()),
             prepared_transactions: in_doubt.transactions,

@@ -20,7 +20,7 @@ impl<C: Send + Sync + 'static> TxnBuffer<C> {
         TxnBuffer { hashes: HashIndex::new(), order: OrderIndex::new(collector.clone()), collector }
     }
 
-    pub fn participant(&self) -> Participant {
+    pub fn participant(&self) -> Participant<C> {
         Participant::new(&self.collector)
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use crossbeam_epoch::Guard;
 
 use super::blocks::Block;
+use super::participant::Owner;
 use super::record::{Head, Record};
 use super::version::{State, Version};
 use crate::stm::commit_log::Prepared;
@@ -16,7 +17,6 @@ use crate::stm::error::Error;
 use crate::stm::evictable::VersionValue;
 use crate::stm::few::Few;
 use crate::stm::global_id::GlobalId;
-use crate::stm::meters::Meters;
 use crate::stm::options::Durability;
 use crate::stm::sync::{AtomicPtr, AtomicU64, Mutex, Ordering, fence};
 use crate::stm::value::Chunk;
@@ -226,9 +226,7 @@ impl<C> Announcement<C> {
 /// The owner's side of a commit: it alone links versions, and it cleans up after the decision, also when it unwinds.
 pub(crate) struct Installation<'g, C: Chunk> {
     descriptor: NonNull<Descriptor<C>>,
-    announcement: &'g Announcement<C>,
-    guard: &'g Guard,
-    meters: &'g Meters,
+    owner: Owner<'g, C>,
     owned: PhantomData<Descriptor<C>>,
 }
 
@@ -238,9 +236,7 @@ impl<'g, C: Chunk> Installation<'g, C> {
         footprint: Option<Arc<Footprint<C>>>,
         is_logged: bool,
         writes: usize,
-        announcement: &'g Announcement<C>,
-        guard: &'g Guard,
-        meters: &'g Meters,
+        owner: Owner<'g, C>,
     ) -> Self {
         let descriptor = Block::new(Descriptor {
             phase: AtomicU64::new(Phase::Installing.encode()),
@@ -256,14 +252,14 @@ impl<'g, C: Chunk> Installation<'g, C> {
         if unsafe { descriptor.as_ref() }.is_announced() {
             // Release: pairs with the acquire in `Announcement::descriptor`. It comes before READY, and so before the
             // stamp: whoever has drawn a later one finds it.
-            announcement.0.store(descriptor.as_ptr(), Ordering::Release);
+            owner.presence.announcement.0.store(descriptor.as_ptr(), Ordering::Release);
             fail_point!(Announced);
         }
         if is_logged {
             // Pairs with the fence in `GroupCommit::fail`: one that is looked for in vain there sees here what failed.
             fence(Ordering::SeqCst);
         }
-        Installation { descriptor, announcement, guard, meters, owned: PhantomData }
+        Installation { descriptor, owner, owned: PhantomData }
     }
 
     pub fn descriptor(&self) -> &'g Descriptor<C> {
@@ -322,11 +318,11 @@ impl<'g, C: Chunk> Installation<'g, C> {
         let (expected, older, replaced) = match head {
             Head::Empty => (ptr::null(), ptr::null(), None),
             Head::Sealed => return Err(value),
-            Head::Version(version) => match version.state(self.guard) {
+            Head::Version(version) => match version.state(self.owner.guard) {
                 State::Committed(_) | State::Certified(_) => (ptr::from_ref(version), ptr::from_ref(version), None),
                 State::Aborted => (
                     ptr::from_ref(version),
-                    version.older(self.guard).map_or(ptr::null(), ptr::from_ref),
+                    version.older(self.owner.guard).map_or(ptr::null(), ptr::from_ref),
                     Some(version),
                 ),
                 State::Undecided(_) => return Err(value),
@@ -345,10 +341,10 @@ impl<'g, C: Chunk> Installation<'g, C> {
             fail_point!(AbortedVersionReplaced);
             // SAFETY: invariant 4: the swap above has bypassed it. An undecided version's `older` never changes, so
             // everything below it is still linked.
-            unsafe { retire(replaced, self.guard, self.meters) };
+            unsafe { self.owner.retire(replaced) };
         }
         record.hint_value(location);
-        self.meters.version_installed(charge);
+        self.owner.presence.tally.installed(charge);
         // SAFETY: this is the owner, before READY, so nobody else looks at it.
         unsafe { (*self.descriptor().installed.get()).push((NonNull::from(record), new)) };
         Ok(())
@@ -364,25 +360,6 @@ impl<'g, C: Chunk> Installation<'g, C> {
                 Err(now) => phase = now,
             }
         }
-    }
-}
-
-/// The collector gathers what a participant retires, up to a few dozens, before others can free it. Versions of so many
-/// bytes do not wait for that: the participant may be idle for long.
-const LARGE: u64 = 64 * 1024;
-
-/// Hands an unlinked version to the collector.
-///
-/// # Safety
-/// Invariant 4: the caller has unlinked it, and nobody else retires it.
-pub(super) unsafe fn retire<C: Send + Sync + 'static>(version: &Version<C>, guard: &Guard, meters: &Meters) {
-    let bytes = version.charge.load(Ordering::Relaxed);
-    meters.version_retired(bytes);
-    let version = NonNull::from(version);
-    // SAFETY: it came from a block, is unreachable for later pins, and is retired once.
-    unsafe { guard.defer_unchecked(move || drop(Block::from_raw(version))) };
-    if bytes >= LARGE {
-        guard.flush();
     }
 }
 
@@ -403,7 +380,7 @@ impl<C: Chunk> Drop for Installation<'_, C> {
         if descriptor.is_announced() {
             // Release: it is decided for everyone who finds it gone. Pairs with the acquire in
             // `Announcement::descriptor`.
-            self.announcement.0.store(ptr::null_mut(), Ordering::Release);
+            self.owner.presence.announcement.0.store(ptr::null_mut(), Ordering::Release);
             fail_point!(AnnouncementTakenBack);
         }
         for (record, version) in self.installed() {
@@ -415,20 +392,19 @@ impl<C: Chunk> Drop for Installation<'_, C> {
                 None => {
                     // Where commits are logged, others may have come above it; it stays in the chain then.
                     version.finish_aborted();
-                    let older = version.older(self.guard).map_or(ptr::null(), ptr::from_ref);
+                    let older = version.older(self.owner.guard).map_or(ptr::null(), ptr::from_ref);
                     if record.swap_head(version, older) {
                         fail_point!(AbortedVersionUnlinked);
                         // SAFETY: invariant 4: the swap has unlinked it.
-                        unsafe { retire(version, self.guard, self.meters) };
+                        unsafe { self.owner.retire(version) };
                     }
                     fail_point!(UnlinkedOne);
                 }
             }
         }
         fail_point!(BeforeDescriptorRetired);
-        let retired = self.descriptor;
         // SAFETY: invariant 5: no word of a reachable version leads to it any more.
-        unsafe { self.guard.defer_unchecked(move || drop(Block::from_raw(retired))) };
+        unsafe { self.owner.retire_descriptor(self.descriptor) };
     }
 }
 

@@ -37,7 +37,9 @@ mod descriptor;
 mod index;
 #[cfg(all(test, feature = "loom"))]
 mod model_checks;
+mod notes;
 mod order;
+mod participant;
 mod pool;
 mod reader_mark;
 mod recent;
@@ -48,12 +50,11 @@ mod version;
 
 pub(crate) use bound::BoundRecord;
 pub(crate) use decision::{DecisionWord, Standing};
-#[cfg(all(test, feature = "loom"))]
-pub(crate) use descriptor::Announcement;
 pub(crate) use descriptor::{Descriptor, Installation, LoggedDecision, Phase};
 pub(crate) use index::HashIndex;
 pub(crate) use order::OrderIndex;
-pub(crate) use pool::{Claim, Participant, Pool, Presence};
+pub(crate) use participant::{Owner, Participant};
+pub(crate) use pool::{Claim, Pool, Presence};
 pub(crate) use reader_mark::ReaderMark;
 pub(crate) use recent::Recent;
 pub(crate) use record::{Head, Record, RecordRef, Residue};

@@ -10,13 +10,14 @@ use std::cell::{Cell, UnsafeCell};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crossbeam_epoch::{Collector, Guard, LocalHandle};
 use crossbeam_utils::CachePadded;
 
 use super::descriptor::Announcement;
+use super::notes::Notes;
 use super::segments::Segments;
+use crate::stm::meters::Tally;
 use crate::stm::snapshot::SlotWord;
-use crate::stm::sync::{self, AtomicBool, AtomicU8, AtomicUsize, Ordering, foreign, thread_local, uncontended};
+use crate::stm::sync::{self, AtomicBool, AtomicU8, AtomicUsize, Ordering, thread_local, uncontended};
 
 const FIRST_SEGMENT_BITS: u32 = if sync::MODELLED { 1 } else { 4 };
 const SEGMENTS: usize = 28;
@@ -52,9 +53,23 @@ pub(crate) struct Presence<C> {
     pub announcement: Announcement<C>,
     /// Commits from this slot. Here, as all who commit have this line of the cache to themselves already.
     commits: uncontended::AtomicU64,
+    /// Of the versions that were installed and retired from this slot.
+    pub tally: Tally,
+    /// Records in which commits from this slot have left something superfluous.
+    pub notes: Notes<C>,
 }
 
 impl<C> Presence<C> {
+    pub fn new() -> Self {
+        Presence {
+            word: SlotWord::new(),
+            announcement: Announcement::new(),
+            commits: uncontended::AtomicU64::new(0),
+            tally: Tally::default(),
+            notes: Notes::new(),
+        }
+    }
+
     /// Counts a commit of whoever has claimed the slot.
     pub fn committed(&self) {
         // Relaxed: nobody else writes it; the claim hands it over.
@@ -69,11 +84,7 @@ impl<C> Presence<C> {
 impl<T, S, C> Default for Slot<T, S, C> {
     fn default() -> Self {
         Slot {
-            presence: CachePadded::new(Presence {
-                word: SlotWord::new(),
-                announcement: Announcement::new(),
-                commits: uncontended::AtomicU64::new(0),
-            }),
+            presence: CachePadded::new(Presence::new()),
             state: AtomicU8::new(0),
             context: UnsafeCell::new(None),
             pool: UnsafeCell::new(None),
@@ -279,24 +290,6 @@ impl<T, S, C> Drop for Claim<T, S, C> {
         fail_point!(BeforeSlotReleased);
         // SAFETY: it is there as long as it is claimed; the claim ends here, and nothing is used afterwards.
         unsafe { Slot::release(self.slot.as_ptr()) };
-    }
-}
-
-/// A participant of the collector, which may move between threads.
-pub(crate) struct Participant(LocalHandle);
-
-// SAFETY: a local handle is confined to a thread because its cells are not synchronized; ours is used by one thread at
-// a time, handed over with the claim of its slot. Guards made from it are not `Send` and end within a call.
-unsafe impl Send for Participant {}
-
-impl Participant {
-    pub fn new(collector: &Collector) -> Self {
-        Participant(collector.register())
-    }
-
-    pub fn pin(&self) -> Guard {
-        foreign::call();
-        self.0.pin()
     }
 }
 

@@ -6,12 +6,12 @@ use std::ptr::{self, NonNull};
 use crossbeam_epoch::Guard;
 
 use super::blocks::Block;
-use super::descriptor::retire;
+use super::participant::Owner;
 use super::prefetch;
 use super::version::{State, Version};
 use crate::stm::evictable::VersionValue;
 use crate::stm::key::KeyBytes;
-use crate::stm::meters::Meters;
+use crate::stm::meters::Tally;
 use crate::stm::snapshot::LiveSnapshots;
 use crate::stm::sync::{self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use crate::stm::value::Chunk;
@@ -234,7 +234,7 @@ impl<C> Record<C> {
 
 impl<C: Chunk> Record<C> {
     /// Gives a record without versions a committed one. False: it has one already.
-    pub fn restore(&self, value: VersionValue<C>, version: u64, meters: &Meters) -> bool {
+    pub fn restore(&self, value: VersionValue<C>, version: u64, tally: &Tally) -> bool {
         let (charge, location) = (value.bytes(), value.location());
         let restored = Block::new(Version::restored(value, version, charge)).into_raw();
         if !self.swap_head(ptr::null(), restored.as_ptr()) {
@@ -243,36 +243,37 @@ impl<C: Chunk> Record<C> {
             return false;
         }
         self.hint_value(location);
-        meters.version_installed(charge);
+        tally.installed(charge);
         true
     }
 }
 
 impl<C: Send + Sync + 'static> Record<C> {
     /// Unlinks every version that no live snapshot can see, and seals the record where nothing remains to be seen.
-    pub fn trim(&self, live: &LiveSnapshots, guard: &Guard, meters: &Meters) -> Residue {
+    pub fn trim(&self, live: &LiveSnapshots, owner: &Owner<'_, C>) -> Residue {
         // Acquire pairs with the release below: one trimmer sees the links of the one before.
         if self.trimming.swap(true, Ordering::Acquire) {
             return Residue::Busy;
         }
         fail_point!(TrimBegun);
-        let residue = self.trim_alone(live, guard, meters);
+        let residue = self.trim_alone(live, owner);
         fail_point!(BeforeTrimEnded);
         self.trimming.store(false, Ordering::Release);
         residue
     }
 
-    fn trim_alone(&self, live: &LiveSnapshots, guard: &Guard, meters: &Meters) -> Residue {
+    fn trim_alone(&self, live: &LiveSnapshots, owner: &Owner<'_, C>) -> Residue {
+        let guard = owner.guard;
         let head = loop {
             match self.head(guard) {
-                Head::Empty => return self.seal(ptr::null(), guard, meters),
+                Head::Empty => return self.seal(ptr::null(), owner),
                 Head::Sealed => return Residue::Newest,
                 // Its owner may have gone when others were still above it.
                 Head::Version(version) if version.is_left_aborted() => {
                     let older = version.older(guard).map_or(ptr::null(), ptr::from_ref);
                     if self.swap_head(version, older) {
                         // SAFETY: invariant 4: the swap has unlinked it.
-                        unsafe { retire(version, guard, meters) };
+                        unsafe { owner.retire(version) };
                     }
                 }
                 Head::Version(version) => break version,
@@ -297,7 +298,7 @@ impl<C: Send + Sync + 'static> Record<C> {
                 State::Committed(number) => number,
                 State::Aborted => {
                     next = version.older(guard);
-                    bypass(version, keeper, next, guard, meters);
+                    bypass(version, keeper, next, owner);
                     continue;
                 }
                 State::Certified(_) | State::Undecided(_) => return Residue::Busy,
@@ -307,7 +308,7 @@ impl<C: Send + Sync + 'static> Record<C> {
                 keeper = version;
                 kept += 1;
             } else {
-                unlink(version, keeper, next, guard, meters);
+                unlink(version, keeper, next, owner);
             }
             newer_number = number;
         }
@@ -317,14 +318,14 @@ impl<C: Send + Sync + 'static> Record<C> {
         } else if newest.value().is_some() {
             Residue::Newest
         } else if newest_number <= live.floor() && ptr::eq(newest, head) {
-            self.seal(newest, guard, meters)
+            self.seal(newest, owner)
         } else {
             Residue::Needed
         }
     }
 
     /// Seals the record if its head is still `from`: a tombstone that every snapshot sees, or nothing at all.
-    fn seal(&self, from: *const Version<C>, guard: &Guard, meters: &Meters) -> Residue {
+    fn seal(&self, from: *const Version<C>, owner: &Owner<'_, C>) -> Residue {
         if !self.swap_head(from, ptr::without_provenance(SEALED)) {
             return Residue::Needed;
         }
@@ -332,7 +333,7 @@ impl<C: Send + Sync + 'static> Record<C> {
         // SAFETY: the pointer is null or was reached under the guard.
         if let Some(tombstone) = unsafe { from.as_ref() } {
             // SAFETY: invariant 4: the swap has unlinked it.
-            unsafe { retire(tombstone, guard, meters) };
+            unsafe { owner.retire(tombstone) };
         }
         Residue::Sealed
     }
@@ -344,17 +345,16 @@ fn unlink<C: Send + Sync + 'static>(
     version: &Version<C>,
     keeper: &Version<C>,
     older: Option<&Version<C>>,
-    guard: &Guard,
-    meters: &Meters,
+    owner: &Owner<'_, C>,
 ) {
-    keeper.inherit_low_watermark(version, guard);
+    keeper.inherit_low_watermark(version, owner.guard);
     // Relaxed: charges and flags are the trimmer's alone, and its flag orders one trimmer after the other.
     if keeper.extends_older.load(Ordering::Relaxed) {
         let charge = version.charge.swap(0, Ordering::Relaxed);
         keeper.charge.fetch_add(charge, Ordering::Relaxed);
         keeper.extends_older.store(version.extends_older.load(Ordering::Relaxed), Ordering::Relaxed);
     }
-    bypass(version, keeper, older, guard, meters);
+    bypass(version, keeper, older, owner);
 }
 
 /// The same for one that was never committed: nothing is built on it.
@@ -362,15 +362,14 @@ fn bypass<C: Send + Sync + 'static>(
     version: &Version<C>,
     keeper: &Version<C>,
     older: Option<&Version<C>>,
-    guard: &Guard,
-    meters: &Meters,
+    owner: &Owner<'_, C>,
 ) {
     // Release: pairs with the acquire in `Version::older`.
     keeper.older.store(older.map_or(ptr::null_mut(), |older| ptr::from_ref(older).cast_mut()), Ordering::Release);
     fail_point!(VersionUnlinked);
     // SAFETY: invariant 4: the one trimmer has unlinked it just now, and only this call retires it. Readers on it go on
     // by its own link, to versions that are retired later than they pinned.
-    unsafe { retire(version, guard, meters) };
+    unsafe { owner.retire(version) };
 }
 
 impl<C> Drop for Record<C> {

@@ -57,6 +57,10 @@ impl<T> Stack<T> {
     }
 
     pub fn take(&self) -> Taken<T> {
+        // Relaxed: nothing is taken then. Mostly it is empty, and its line is left to all.
+        if self.head.load(Ordering::Relaxed).is_null() {
+            return Taken { head: ptr::null_mut() };
+        }
         // Acquire: pairs with the release in `link`; earlier pushes are released by the same chain of swaps.
         Taken { head: self.head.swap(ptr::null_mut(), Ordering::Acquire) }
     }

@@ -5,15 +5,15 @@ use loom::sync::Arc as LoomArc;
 
 use super::{Shared, database, explore, spawn, value};
 use crate::stm::holds::Gate;
-use crate::stm::memory::{Announcement, DecisionWord, Head, Installation, Phase, Standing};
+use crate::stm::memory::{DecisionWord, Head, Installation, Phase, Standing};
 use crate::stm::outcome::Decision;
 use crate::stm::sync::{AtomicBool, Ordering};
 
 /// What a committer does up to its look at what is held: whether it has found something to look for.
 fn install_and_look(database: &Shared, gate: &Gate, entry: Option<&AtomicBool>) -> bool {
-    database.pinned(|guard| {
-        let announcement = Announcement::new();
-        let mut installation = Installation::new(0, None, false, 1, &announcement, guard, &database.meters);
+    database.owned(|owner| {
+        let guard = owner.guard;
+        let mut installation = Installation::new(0, None, false, 1, owner);
         let record = database.record(b"k", guard);
         assert!(installation.try_install(record, record.head(guard), value(1), false, 8).is_ok());
         // Relaxed: ordered by the gate.
@@ -94,9 +94,9 @@ fn a_commit_and_a_rollback_agree() {
         let commits = {
             let word = word.clone();
             spawn(&database, move |database: &Shared| {
-                database.pinned(|guard| {
-                    let announcement = Announcement::new();
-                    let installation = Installation::new(0, None, false, 1, &announcement, guard, &database.meters);
+                database.owned(|owner| {
+                    let guard = owner.guard;
+                    let installation = Installation::new(0, None, false, 1, owner);
                     let attempt = installation.descriptor();
                     let committing = Standing::Committing { attempt, heuristic: false };
                     if !word.advance(Standing::Prepared, committing) {

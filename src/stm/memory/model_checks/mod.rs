@@ -24,7 +24,7 @@ use crate::stm::database::{Database, DatabasePool};
 use crate::stm::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use crate::stm::evictable::VersionValue;
 use crate::stm::key::KeyBytes;
-use crate::stm::memory::{Pool, Record, Version};
+use crate::stm::memory::{Owner, Pool, Presence, Record, Version};
 use crate::stm::options::Options;
 use crate::stm::sync::foreign;
 use crate::stm::value::{Chunk, Value};
@@ -115,6 +115,12 @@ impl Shared {
     fn pinned<T>(&self, body: impl FnOnce(&Guard) -> T) -> T {
         let participant = self.buffer.participant();
         body(&participant.pin())
+    }
+
+    /// Passes what the owner of a slot works with.
+    fn owned<T>(&self, body: impl FnOnce(Owner<'_, Number>) -> T) -> T {
+        let (participant, presence) = (self.buffer.participant(), Presence::new());
+        body(Owner { guard: &participant.pin(), presence: &presence, participant: &participant })
     }
 
     fn tracker<'g>(&'g self, guard: &'g Guard) -> DependencyTracker<'g, Number> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Number, Shared, database, explore, spawn, value};
 use crate::stm::dependency_tracker::Footprint;
-use crate::stm::memory::{Announcement, Descriptor, Head, Installation, Phase, State};
+use crate::stm::memory::{Descriptor, Head, Installation, Phase, State};
 
 /// Installs a number under keys, each of which nobody else writes. `None`: the installation was aborted.
 pub(super) fn install(
@@ -13,11 +13,10 @@ pub(super) fn install(
     number: u64,
     footprint: Option<Footprint<Number>>,
 ) -> Option<u64> {
-    database.pinned(|guard| {
+    database.owned(|owner| {
+        let guard = owner.guard;
         let footprint = footprint.map(Arc::new);
-        let announcement = Announcement::new();
-        let mut installation =
-            Installation::new(0, footprint, false, keys.len(), &announcement, guard, &database.meters);
+        let mut installation = Installation::new(0, footprint, false, keys.len(), owner);
         for key in keys {
             let record = database.record(key, guard);
             let head = record.head(guard);
@@ -109,10 +108,10 @@ fn a_helper_sees_all_that_it_has_completed() {
 fn settled_once(with_footprint: bool) {
     explore(3, move || {
         let database = database();
-        database.pinned(|guard| {
+        database.owned(|owner| {
+            let guard = owner.guard;
             let footprint = with_footprint.then(|| Arc::new(database.found_absent(b"read")));
-            let announcement = Announcement::new();
-            let mut installation = Installation::new(0, footprint, false, 1, &announcement, guard, &database.meters);
+            let mut installation = Installation::new(0, footprint, false, 1, owner);
             let record = database.record(b"a", guard);
             assert!(installation.try_install(record, Head::Empty, value(7), false, 8).is_ok());
             installation.descriptor().advance(Phase::Installing, Phase::Ready).unwrap();

@@ -5,7 +5,7 @@ use std::ops::{Bound, ControlFlow};
 use crossbeam_epoch::Guard;
 
 use super::{Shared, database, explore, spawn, value};
-use crate::stm::memory::{Announcement, Head, Installation, Phase, Residue};
+use crate::stm::memory::{Head, Installation, Phase, Residue};
 use crate::stm::options::Direction;
 use crate::stm::snapshot::LiveSnapshots;
 
@@ -13,11 +13,12 @@ const KEY: &[u8] = b"k";
 
 /// Trims the record that the key has, as the reclaimer does, knowing of no snapshot.
 fn reclaim(database: &Shared) {
-    database.pinned(|guard| {
+    database.owned(|owner| {
+        let guard = owner.guard;
         let Some(record) = database.buffer.find(database.buffer.hash(KEY), KEY, guard) else { return };
         let mut live = LiveSnapshots::unknown();
         live.scan(&database.clock, []);
-        if record.trim(&live, guard, &database.meters) == Residue::Sealed {
+        if record.trim(&live, &owner) == Residue::Sealed {
             database.buffer.remove(record, guard);
         }
     });
@@ -25,9 +26,9 @@ fn reclaim(database: &Shared) {
 
 /// Commits a value, or a tombstone, as a writer does that nobody else competes with. Gives its version.
 fn write(database: &Shared, number: Option<u64>) -> u64 {
-    database.pinned(|guard| {
-        let announcement = Announcement::new();
-        let mut installation = Installation::new(0, None, false, 1, &announcement, guard, &database.meters);
+    database.owned(|owner| {
+        let guard = owner.guard;
+        let mut installation = Installation::new(0, None, false, 1, owner);
         let mut record = database.record(KEY, guard);
         loop {
             let head = record.head(guard);
