@@ -33,13 +33,16 @@ impl<C> Notes<C> {
     pub fn note(&self, record: &Record<C>, guard: &Guard) -> bool {
         // Relaxed: the owner's own.
         let len = self.len.load(Ordering::Relaxed) as usize;
-        // Relaxed: nothing is read through it. The same again is a key that is written all the time.
-        if len > 0 && ptr::eq(self.places[len - 1].load(Ordering::Relaxed), record) {
-            return true;
-        }
+        // One that was noted before may be taken just now, so it is noted again.
         let Some(place) = self.places.get(len) else { return false };
         // Release: pairs with the acquire in `take`; who looks at the record sees what was committed.
-        place.store(record.share(guard).into_raw().cast_mut(), Ordering::Release);
+        let record = record.share(guard).into_raw().cast_mut();
+        if sync::MODELLED {
+            // Loom takes a store for one that may come between the two halves of a swap, which the language rules out.
+            place.swap(record, Ordering::Release);
+        } else {
+            place.store(record, Ordering::Release);
+        }
         self.len.store(len as u64 + 1, Ordering::Relaxed);
         true
     }

@@ -7,6 +7,8 @@ use crossbeam_epoch::Collector;
 use loom::cell::UnsafeCell;
 
 use super::{Number, explore, spawn, value};
+use crate::stm::memory::blocks::Block;
+use crate::stm::memory::notes::Notes;
 use crate::stm::memory::record::RecordRef;
 use crate::stm::memory::{Head, Pool, Record, Stack, Version};
 
@@ -73,13 +75,39 @@ fn contexts_of_slots() {
     });
 }
 
+/// What the owner of a slot has noted, it or another takes, once, with what was written before.
+#[test]
+fn notes_of_slots() {
+    explore(3, || {
+        let notes = Arc::new(Notes::<Number>::new());
+        let other = spawn(&notes, |notes| {
+            let mut found = Vec::new();
+            notes.drain_of_other(|record| found.push(record.split_order));
+            found
+        });
+        let (collector, mut found) = (Collector::new(), Vec::new());
+        let participant = collector.register();
+        for number in 1..4 {
+            let record = RecordRef::new(Record::new(b"k", number));
+            assert!(notes.note(&record, &participant.pin()) || number == 3);
+            if number == 2 {
+                notes.drain(|record| found.push(record.split_order));
+            }
+        }
+        notes.drain(|record| found.push(record.split_order));
+        found.extend(other.join().unwrap());
+        found.sort_unstable();
+        assert_eq!(found, [1, 2, 3]);
+    });
+}
+
 /// Whoever gives up the last count of a record frees it, after all uses by the others.
 #[test]
 fn the_last_count_of_a_record() {
     explore(None, || {
         let record = RecordRef::new(Record::<Number>::new(b"k", 1));
-        let version = Box::new(Version::new(ptr::null(), value(7), ptr::null(), false, 8));
-        assert!(record.swap_head(ptr::null(), Box::into_raw(version)));
+        let version = Block::new(Version::new(ptr::null(), value(7), ptr::null(), false, 8));
+        assert!(record.swap_head(ptr::null(), version.into_raw().as_ptr()));
         let users = [(); 2].map(|()| {
             let record = record.clone();
             loom::thread::spawn(move || {
