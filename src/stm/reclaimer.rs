@@ -1,10 +1,11 @@
 //! Reclamation of what no snapshot can see any more.
 //!
-//! Committers note each record of which they made an older version superfluous, and after every few dozens of such
-//! notes, or many bytes, look at the snapshots and at twice as many noted records as they have noted themselves: so the
-//! work stays in proportion to the writes, and the notes do not pile up. A record whose versions some snapshot still
-//! needs waits until the oldest snapshot has moved; so a long reader costs each key the one version that it can see,
-//! not the key's history.
+//! Committers note in their slot each record of which they made an older version superfluous, whoever else has noted it,
+//! and after every few dozens of writes, or many bytes, look at the snapshots and at what they have noted. What finds no
+//! place there, or somebody else at it, is left to all; of that each looks at as much as it has written and somewhat
+//! more: so the work stays in proportion to the writes, and nothing piles up. A record whose versions some snapshot
+//! still needs waits until the oldest snapshot has moved; so a long reader costs each key the one version that it can
+//! see, not the key's history.
 
 use super::database::{Context, Database, DatabasePool};
 use super::memory::{Owner, Presence, RecordRef, Residue, Stack, Taken};
@@ -24,9 +25,9 @@ const BYTES: u64 = 256 * 1024;
 const FREED_BY_A_FLUSH: u64 = 256;
 
 pub(crate) struct Reclaimer<C> {
-    /// Records with a superseded version.
+    /// Records with a superseded version that were left to all.
     noted: Stack<RecordRef<C>>,
-    /// Noted records that were taken and not looked at.
+    /// Those among them that were taken and not looked at.
     noted_before: Stack<RecordRef<C>>,
     /// Records of which a snapshot still sees more than the newest version.
     waiting: Stack<RecordRef<C>>,
