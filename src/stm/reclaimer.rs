@@ -10,7 +10,7 @@ use crossbeam_epoch::Guard;
 
 use super::database::{Context, Database, DatabasePool};
 use super::memory::{Record, RecordRef, Residue, Stack, Taken};
-use super::snapshot::LiveSnapshots;
+use super::snapshot::{LiveSnapshots, SlotWord};
 use super::sync::{AtomicU64, Ordering};
 use super::value::Chunk;
 
@@ -64,9 +64,17 @@ impl<C: Send + Sync + 'static> Reclaimer<C> {
 }
 
 impl<C: Chunk> Database<C> {
-    /// Reclaims after a commit of so many writes and bytes, if enough has come together. The caller must not be
-    /// pinned: its pin would keep what is flushed from being freed.
-    pub fn reclaim_after(&self, writes: usize, bytes: u64, context: &mut Context<C>, pool: &DatabasePool<C>) {
+    /// Reclaims after a commit of so many writes and bytes, if enough has come together; then the snapshot is given up
+    /// first, which might keep what they have superseded. The caller must not be pinned: its pin would keep what is
+    /// flushed from being freed.
+    pub fn reclaim_after(
+        &self,
+        writes: usize,
+        bytes: u64,
+        context: &mut Context<C>,
+        pool: &DatabasePool<C>,
+        word: &SlotWord,
+    ) {
         context.noted += writes;
         context.written += bytes;
         if context.noted < NOTES && context.written < BYTES {
@@ -74,6 +82,8 @@ impl<C: Chunk> Database<C> {
         }
         let budget = 2 * context.noted + NOTES;
         (context.noted, context.written) = (0, 0);
+        word.give_up();
+        fail_point!(SnapshotGivenUp);
         context.live.scan(&self.clock, pool.words());
         let retired = self.reclaim(&context.live, budget, &context.participant.pin());
         // The collector frees a bounded number of objects at a time, so it must be asked in proportion.

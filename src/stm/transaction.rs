@@ -18,7 +18,7 @@ use super::key::{KeyBytes, KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
 use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
 use super::prepare::{PrepareOptions, Vote};
-use super::snapshot::SlotWord;
+use super::snapshot::{Registration, SlotWord};
 use super::sync::Ordering;
 use super::sync::uncontended::AtomicU64;
 use super::value::{Chunk, Value};
@@ -65,8 +65,17 @@ pub(super) struct Open<C: Chunk> {
 }
 
 impl<C: Chunk> Open<C> {
+    /// Without a snapshot.
     pub fn new(pool: &Arc<DatabasePool<C>>, keeper: &Keeper<C>) -> Self {
         Open { claim: pool.claim(Database::context), _keeper: keeper.clone() }
+    }
+
+    /// With a snapshot of everything committed so far, which is given as well.
+    #[inline]
+    pub fn register(pool: &Arc<DatabasePool<C>>, keeper: &Keeper<C>, registration: Registration) -> (Self, u64) {
+        let clock = &pool.shared().clock;
+        let (claim, snapshot) = pool.claim_by(|word| word.register(registration, clock), Database::context);
+        (Open { claim, _keeper: keeper.clone() }, snapshot)
     }
 
     /// What a commit works on.
@@ -82,10 +91,7 @@ impl<C: Chunk> Open<C> {
 
 impl<C: Chunk> Drop for Open<C> {
     fn drop(&mut self) {
-        let (context, _, presence) = self.claim.parts();
-        presence.word.clear();
-        fail_point!(SnapshotGivenUp);
-        context.set.clear();
+        self.claim.parts().0.set.clear();
     }
 }
 
@@ -106,13 +112,12 @@ impl<C: Chunk> Transaction<C> {
             priority: priority.map(|priority| (priority, Instant::now())),
         };
         fail_point!(BeforeClaim);
-        let mut open = Open::new(pool, keeper);
-        let (_, pool, word) = open.parts();
-        let snapshot = match settings.isolation {
-            IsolationLevel::ReadCommitted => word.register_floor(&pool.shared().clock),
-            IsolationLevel::Serializable if settings.read_only => word.register_read_only(&pool.shared().clock),
-            IsolationLevel::RepeatableRead | IsolationLevel::Serializable => word.register(&pool.shared().clock),
+        let registration = match settings.isolation {
+            IsolationLevel::ReadCommitted => Registration::Floor,
+            IsolationLevel::Serializable if settings.read_only => Registration::ReadOnlySnapshot,
+            IsolationLevel::RepeatableRead | IsolationLevel::Serializable => Registration::Snapshot,
         };
+        let (open, snapshot) = Open::register(pool, keeper, registration);
         Transaction { open: Some(open), settings, snapshot, commit_version: None, id: None }
     }
 
@@ -654,10 +659,7 @@ impl<C: Chunk> Transaction<C> {
         if isolation != IsolationLevel::ReadCommitted {
             return Ok(None);
         }
-        let mut holder = Open::new(open.claim.pool(), &Keeper::none());
-        let (_, pool, word) = holder.parts();
-        let snapshot = word.register(&pool.shared().clock);
-        Ok(Some((holder, snapshot)))
+        Ok(Some(Open::register(open.claim.pool(), &Keeper::none(), Registration::Snapshot)))
     }
 }
 
@@ -731,11 +733,10 @@ impl Settings {
         let committer = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability };
         let writes = self.plan(set, &committer)?;
         let committed = committer.commit(&writes, footprint);
-        presence.word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);
         fail_point!(CommitOver);
-        database.reclaim_after(count, bytes, context, pool);
+        database.reclaim_after(count, bytes, context, pool, &presence.word);
         if let Some(budget) = database.memory_budget() {
             budget.shrink();
         }

@@ -73,6 +73,30 @@ fn contexts_of_slots() {
     });
 }
 
+/// The last handle goes beside a transaction that begins and ends, and the pool goes once, with the last of them.
+#[test]
+fn a_pool_that_closes_beside_a_claim() {
+    explore(2, || {
+        let pool = Pool::<Context, (), u64>::new(());
+        pool.handle_made();
+        let gone = Arc::downgrade(&pool);
+        // The slot has a count of the pool, which closing is to take.
+        drop(pool.claim(|_| Context(UnsafeCell::new(0))));
+        let user = {
+            let pool = Arc::clone(&pool);
+            loom::thread::spawn(move || {
+                let mut claim = pool.claim(|_| Context(UnsafeCell::new(0)));
+                drop(pool);
+                claim.parts().0.count();
+            })
+        };
+        pool.handle_dropped();
+        drop(pool);
+        user.join().unwrap();
+        assert!(gone.upgrade().is_none());
+    });
+}
+
 /// Whoever gives up the last count of a record frees it, after all uses by the others.
 #[test]
 fn the_last_count_of_a_record() {
