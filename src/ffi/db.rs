@@ -289,8 +289,10 @@ pub unsafe extern "C" fn khonsu_db_begin(
         guard(error, || {
             require(out, "out")?;
             let db = borrow(db, "db")?;
-            let transaction = or_default(options, |options| db.manager.begin(options))?;
-            write_if(out, || TransactionCell::handle(transaction, db.full_validation));
+            let txn = or_default(options, |options| {
+                TransactionCell::handle(|| db.manager.begin(options), db.full_validation)
+            })?;
+            out.write_unaligned(txn);
             Ok(khonsu_status::Ok)
         })
     }
@@ -340,7 +342,7 @@ pub unsafe extern "C" fn khonsu_db_transact(
             let full_validation = db.full_validation;
             let mut policy = or_default(options, |options| db.manager.retry_policy(options))?;
             loop {
-                let attempt = Attempt::new(policy.begin(), full_validation);
+                let attempt = Attempt::new(|| policy.begin(), full_validation);
                 let returned = function(attempt.handle(), context);
                 let conflict = match khonsu_status::from_number(returned) {
                     Some(khonsu_status::Ok) => match attempt.commit()? {

@@ -59,8 +59,13 @@ impl Handle for khonsu_txn {
 pub(crate) struct CellRef(NonNull<TransactionCell>);
 
 impl CellRef {
-    fn new(cell: TransactionCell) -> Self {
-        CellRef(NonNull::from(Box::leak(Box::new(cell))))
+    /// `make` makes the cell where it stays: moving one takes as long as beginning it.
+    #[inline(always)]
+    fn new(make: impl FnOnce() -> TransactionCell) -> Self {
+        let mut place = Box::new_uninit();
+        place.write(make());
+        // SAFETY: it is written.
+        CellRef(NonNull::from(Box::leak(unsafe { place.assume_init() })))
     }
 
     pub(crate) fn as_ptr(&self) -> *const TransactionCell {
@@ -89,7 +94,7 @@ impl Drop for CellRef {
     fn drop(&mut self) {
         // Whoever finds its count the only one is alone with the cell: further ones come from one that is there. Acquire
         // pairs with the release of those that have counted themselves out: their uses of the cell come first.
-        if self.references.load(Ordering::Acquire) == 1 || self.references.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.is_alone() || self.references.fetch_sub(1, Ordering::AcqRel) == 1 {
             // SAFETY: it was a box in `new`, and this was the last count.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
@@ -108,21 +113,29 @@ impl Owner<TransactionCell> for CellRef {
 }
 
 impl TransactionCell {
-    fn make(transaction: stm::Transaction<Batch>, full_validation: bool, lent: bool) -> CellRef {
-        CellRef::new(TransactionCell {
+    #[inline(always)]
+    fn make(begin: impl FnOnce() -> stm::Transaction<Batch>, full_validation: bool, lent: bool) -> CellRef {
+        CellRef::new(|| TransactionCell {
             references: AtomicUsize::new(1),
             in_use: InUse::default(),
             progress: AtomicU8::new(OPEN),
             commit_version: AtomicU64::new(0),
             lent,
             full_validation,
-            transaction: UnsafeCell::new(transaction),
+            transaction: UnsafeCell::new(begin()),
         })
     }
 
     /// The handle of a new transaction, to be freed by [`free`].
-    pub(crate) fn handle(transaction: stm::Transaction<Batch>, full_validation: bool) -> *mut khonsu_txn {
-        into_handle(Self::make(transaction, full_validation, false))
+    #[inline(always)]
+    pub(crate) fn handle(begin: impl FnOnce() -> stm::Transaction<Batch>, full_validation: bool) -> *mut khonsu_txn {
+        into_handle(Self::make(begin, full_validation, false))
+    }
+
+    /// Whether nothing but the handle leads to it.
+    fn is_alone(&self) -> bool {
+        // Acquire: as in the drop of [`CellRef`].
+        self.references.load(Ordering::Acquire) == 1
     }
 
     fn is_open(&self) -> bool {
@@ -297,7 +310,9 @@ impl Drop for Entered {
         if !self.settled {
             self.cell().end(BROKEN);
         }
-        if self.cell().in_use.leave() {
+        let TransactionCell { in_use, lent, .. } = self.cell();
+        // One that is lent goes when its function returns, wherever other threads are.
+        if if *lent { in_use.leave_exactly() } else { in_use.leave() } {
             // SAFETY: the handle was freed while this object was inside; whoever freed it left the closing to the last
             // to leave.
             unsafe { close(self.cell) };
@@ -322,7 +337,9 @@ pub(crate) unsafe fn free(txn: *mut khonsu_txn) {
     let Ok(cell) = check_handle(txn, "txn") else { return };
     // SAFETY: rule 1; the handle's count goes only in `close`.
     unsafe {
-        if !(*cell).lent && (*cell).in_use.free() {
+        let TransactionCell { lent, in_use, .. } = &*cell;
+        // Whoever is alone with it need not mark it: nobody is left to look.
+        if !lent && ((*cell).is_alone() && in_use.is_idle() || in_use.free()) {
             close(cell);
         }
     }
@@ -331,7 +348,7 @@ pub(crate) unsafe fn free(txn: *mut khonsu_txn) {
 /// Gives the handle's count back, and rolls the transaction back if it is open.
 ///
 /// # Safety
-/// The handle of `cell` is marked as freed, nobody is inside, and this is called once.
+/// The handle of `cell` is marked as freed or the only way to it, nobody is inside, and this is called once.
 unsafe fn close(cell: *const TransactionCell) {
     // SAFETY: `into_raw` made the pointer, and its count is given back only here.
     let cell = unsafe { CellRef::from_raw(cell) };
@@ -353,8 +370,8 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    pub(crate) fn new(transaction: stm::Transaction<Batch>, full_validation: bool) -> Self {
-        Attempt { cell: TransactionCell::make(transaction, full_validation, true).into_raw() }
+    pub(crate) fn new(begin: impl FnOnce() -> stm::Transaction<Batch>, full_validation: bool) -> Self {
+        Attempt { cell: TransactionCell::make(begin, full_validation, true).into_raw() }
     }
 
     /// The handle to lend.
@@ -396,7 +413,7 @@ mod tests {
     }
 
     fn begin(manager: &stm::TransactionManager<Batch>) -> *mut khonsu_txn {
-        TransactionCell::handle(manager.begin(&stm::TransactionOptions::default()), false)
+        TransactionCell::handle(|| manager.begin(&stm::TransactionOptions::default()), false)
     }
 
     #[test]
@@ -420,7 +437,7 @@ mod tests {
     #[test]
     fn a_cell_goes_with_its_last_count() {
         let manager = manager();
-        let cell = TransactionCell::make(manager.begin(&stm::TransactionOptions::default()), false, false);
+        let cell = TransactionCell::make(|| manager.begin(&stm::TransactionOptions::default()), false, false);
         let handle: *mut khonsu_txn = into_handle(cell.clone());
         // SAFETY: the handle is alive until it is freed below.
         let shared = unsafe { enter(handle) }.unwrap().run(|entered| Ok(entered.share())).unwrap();
@@ -462,7 +479,7 @@ mod tests {
     #[test]
     fn a_lent_transaction_that_is_still_used_is_not_committed() {
         let manager = manager();
-        let attempt = Attempt::new(manager.begin(&stm::TransactionOptions::default()), false);
+        let attempt = Attempt::new(|| manager.begin(&stm::TransactionOptions::default()), false);
         // SAFETY: the transaction lives until it is left below.
         let entered = unsafe { enter(attempt.handle()) }.unwrap();
         assert_eq!(attempt.commit().map(drop).unwrap_err().status, khonsu_status::InvalidState);

@@ -96,6 +96,7 @@ impl<C: Chunk> Drop for Open<C> {
 }
 
 impl<C: Chunk> Transaction<C> {
+    #[inline]
     pub(super) fn begin(
         pool: &Arc<DatabasePool<C>>,
         keeper: &Keeper<C>,
@@ -591,7 +592,25 @@ impl<C: Chunk> Transaction<C> {
     /// [`Error::Conflict`] when others have committed what it cannot be ordered with, [`Error::SchemaMismatch`] when
     /// appended rows do not fit, [`Error::Storage`] when a database that is stored cannot store it,
     /// [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
+    #[inline]
     pub fn commit(&mut self) -> Result<u64, Error> {
+        let Some(open) = &mut self.open else { return Err(ENDED) };
+        let (context, pool, presence) = open.claim.parts();
+        if !context.set.is_untouched() {
+            return self.commit_touched();
+        }
+        let version = match self.settings.isolation {
+            IsolationLevel::ReadCommitted => pool.shared().clock.now(),
+            IsolationLevel::RepeatableRead | IsolationLevel::Serializable => self.snapshot,
+        };
+        presence.committed();
+        self.open = None;
+        self.commit_version = Some(version);
+        Ok(version)
+    }
+
+    #[inline(never)]
+    fn commit_touched(&mut self) -> Result<u64, Error> {
         let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, presence) = open.claim.parts();
         let committed = self.settings.commit(self.snapshot, context, pool, presence);
@@ -712,7 +731,6 @@ impl Settings {
     ) -> Result<u64, Error> {
         let database = pool.shared();
         let footprint = match self.isolation {
-            IsolationLevel::Serializable if context.set.is_untouched() => None,
             IsolationLevel::Serializable => footprint(&mut context.set),
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
@@ -891,8 +909,9 @@ fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {
 
 impl<C: Chunk> Drop for Transaction<C> {
     fn drop(&mut self) {
-        // Fails only when it has ended, and then there is nothing to do.
-        _ = self.rollback();
+        if self.is_open() {
+            _ = self.rollback();
+        }
     }
 }
 
