@@ -41,14 +41,20 @@ pub(crate) fn into_handle<H: Handle>(owner: H::Owner) -> *mut H {
     owner.into_raw().cast_mut().cast()
 }
 
-/// The object's pointer, checked as far as it can be: not NULL, aligned.
-#[inline]
-pub(crate) fn check_handle<H: Handle>(handle: *const H, parameter: &str) -> Result<*const H::Object, Failure> {
+/// The object's pointer, if it can be one: not NULL, aligned.
+#[inline(always)]
+pub(crate) fn object_of<H: Handle>(handle: *const H) -> Option<*const H::Object> {
     let object = handle.cast::<H::Object>();
-    if object.is_null() || !object.is_aligned() {
-        return Err(no_handle(object.is_null(), parameter));
+    (!object.is_null() && object.is_aligned()).then_some(object)
+}
+
+/// The object's pointer, checked as far as it can be.
+#[inline(always)]
+pub(crate) fn check_handle<H: Handle>(handle: *const H, parameter: &str) -> Result<*const H::Object, Failure> {
+    match object_of(handle) {
+        Some(object) => Ok(object),
+        None => Err(no_handle(handle.is_null(), parameter)),
     }
-    Ok(object)
 }
 
 #[cold]
@@ -82,7 +88,7 @@ where
 /// # Safety
 /// Rule 1 holds for `handle`, and this is its last use.
 pub(crate) unsafe fn reclaim<H: Handle>(handle: *mut H) -> Option<H::Owner> {
-    let object = check_handle(handle, "handle").ok()?;
+    let object = object_of(handle)?;
     // SAFETY: `into_handle` made the pointer, and nobody reclaims it twice, by the demand of this function.
     Some(unsafe { H::Owner::from_raw(object) })
 }
@@ -101,6 +107,7 @@ const EXCLUSIVE: usize = FREED >> 1;
 
 impl InUse {
     /// Enters exclusively; false when anybody is inside.
+    #[inline]
     pub(crate) fn enter(&self) -> bool {
         // Acquire: what the one before did inside is seen; pairs with the release in `leave` and `leave_shared`.
         self.0.compare_exchange(0, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed).is_ok()

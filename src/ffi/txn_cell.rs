@@ -4,6 +4,7 @@
 //! an open transaction back at once; cursors that are left then find it ended.
 
 use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -13,7 +14,7 @@ use crate::stm::{self, GlobalId, PrepareOptions, Vote};
 
 use super::arrow::Batch;
 use super::error::Failure;
-use super::handle::{Handle, InUse, Owner, check_handle, into_handle};
+use super::handle::{Handle, InUse, Owner, check_handle, into_handle, object_of};
 use super::txn::khonsu_txn;
 
 /// How far a transaction is.
@@ -103,7 +104,7 @@ impl Drop for CellRef {
 
 impl Owner<TransactionCell> for CellRef {
     fn into_raw(self) -> *const TransactionCell {
-        std::mem::ManuallyDrop::new(self).as_ptr()
+        ManuallyDrop::new(self).as_ptr()
     }
 
     unsafe fn from_raw(raw: *const TransactionCell) -> Self {
@@ -201,15 +202,29 @@ impl Entered {
     #[inline]
     pub(crate) unsafe fn new(cell: *const TransactionCell) -> Result<Self, Failure> {
         // SAFETY: alive by the demand of this function.
+        match unsafe { Entered::try_new(cell) } {
+            Some(entered) => Ok(entered),
+            // SAFETY: as above.
+            None => Err(unsafe { &*cell }.not_entered()),
+        }
+    }
+
+    /// # Safety
+    /// As for `new`.
+    #[inline(always)]
+    unsafe fn try_new(cell: *const TransactionCell) -> Option<Self> {
+        // SAFETY: alive by the demand of this function.
         let object = unsafe { &*cell };
         if !object.in_use.enter() {
-            return Err(object.not_entered());
+            return None;
         }
         let mut entered = Entered { cell, settled: true };
         // Only now: nobody else can end it any more.
-        object.check_open()?;
+        if !object.is_open() {
+            return None;
+        }
         entered.settled = false;
-        Ok(entered)
+        Some(entered)
     }
 
     pub(crate) fn cell(&self) -> &TransactionCell {
@@ -227,7 +242,7 @@ impl Entered {
     /// A count of the cell, for a cursor.
     pub(crate) fn share(&self) -> CellRef {
         // SAFETY: a count outlives `self`; it is borrowed here, and not dropped.
-        let borrowed = std::mem::ManuallyDrop::new(unsafe { CellRef::from_raw(self.cell) });
+        let borrowed = ManuallyDrop::new(unsafe { CellRef::from_raw(self.cell) });
         CellRef::clone(&borrowed)
     }
 
@@ -237,6 +252,18 @@ impl Entered {
             return Err(Failure::invalid_state("khonsu_db_transact ends the transaction, not its function"));
         }
         Ok(())
+    }
+
+    /// For the export: commits one that has nothing to commit, and is not lent. It cannot panic.
+    #[inline(always)]
+    pub(crate) fn commit_nothing(&mut self) -> bool {
+        if self.cell().lent {
+            return false;
+        }
+        let Some(version) = stm::Transaction::commit_nothing(self) else { return false };
+        self.committed(version);
+        self.settled = true;
+        true
     }
 
     /// For the export: ends the transaction unless it is lent.
@@ -324,9 +351,20 @@ impl Drop for Entered {
 ///
 /// # Safety
 /// Rule 1 holds for `txn`.
+#[inline]
 pub(crate) unsafe fn enter(txn: *const khonsu_txn) -> Result<Entered, Failure> {
     // SAFETY: rule 1: the handle's count is there until `free`.
     unsafe { Entered::new(check_handle(txn, "txn")?) }
+}
+
+/// The same without a reason why not; it cannot panic.
+///
+/// # Safety
+/// Rule 1 holds for `txn`.
+#[inline(always)]
+pub(crate) unsafe fn try_enter(txn: *const khonsu_txn) -> Option<Entered> {
+    // SAFETY: as in `enter`.
+    unsafe { Entered::try_new(object_of(txn)?) }
 }
 
 /// Frees the handle: at once, or when the call in progress ends. One that is lent is left alone.
@@ -343,6 +381,26 @@ pub(crate) unsafe fn free(txn: *mut khonsu_txn) {
             close(cell);
         }
     }
+}
+
+/// Frees the handle if that is all there is to do: nobody else has a count of the cell, and the transaction has ended. It
+/// cannot panic.
+///
+/// # Safety
+/// As for `free`; true is its last use.
+#[inline(always)]
+pub(crate) unsafe fn free_ended(txn: *mut khonsu_txn) -> bool {
+    let Some(cell) = object_of(txn) else { return false };
+    // SAFETY: rule 1. Nobody else is there to use the transaction, whose cell was a box, and which owns nothing once it
+    // has ended.
+    unsafe {
+        let TransactionCell { lent, in_use, transaction, .. } = &*cell;
+        if *lent || !(*cell).is_alone() || !in_use.is_idle() || (*transaction.get()).is_open() {
+            return false;
+        }
+        drop(Box::from_raw(cell.cast::<ManuallyDrop<TransactionCell>>().cast_mut()));
+    }
+    true
 }
 
 /// Gives the handle's count back, and rolls the transaction back if it is open.

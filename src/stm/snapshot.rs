@@ -65,6 +65,7 @@ impl SlotWord {
         self.claim_with(0)
     }
 
+    #[inline(always)]
     fn claim_with(&self, registered: u64) -> Option<()> {
         let free = self.word.load(Ordering::Relaxed);
         if free & CLAIMED != 0 {
@@ -78,19 +79,22 @@ impl SlotWord {
 
     /// Claims the slot, and takes a snapshot of everything committed so far, which is kept from being reclaimed. `None`
     /// where somebody has the slot.
-    #[inline]
+    #[inline(always)]
     pub fn register(&self, registration: Registration, clock: &Clock) -> Option<u64> {
         let kind = registration as u64;
-        let snapshot = clock.now();
+        let now = clock.visible();
+        let snapshot = now.load(Ordering::SeqCst);
         self.claim_with(snapshot << VERSION_SHIFT | kind)?;
         fail_point!(SnapshotPublished);
-        let snapshot = if clock.now() == snapshot { snapshot } else { self.register_again(snapshot, kind, clock) };
+        let snapshot =
+            if now.load(Ordering::SeqCst) == snapshot { snapshot } else { self.register_again(snapshot, kind, clock) };
         fail_point!(SnapshotRegistered);
         Some(snapshot)
     }
 
     /// Takes a snapshot although the clock moves.
     #[cold]
+    #[inline(never)]
     fn register_again(&self, from: u64, kind: u64, clock: &Clock) -> u64 {
         self.change(from, kind | FROM_HERE_ON, Ordering::SeqCst);
         fail_point!(SnapshotAnnounced);
@@ -140,7 +144,7 @@ impl SlotWord {
     }
 
     /// Gives the slot up, with the snapshot. False where it is closing: it is still the caller's then.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn release(&self) -> bool {
         let word = self.remember_read_only();

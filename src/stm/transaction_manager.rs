@@ -142,7 +142,7 @@ impl<C: Chunk> TransactionManager<C> {
     }
 
     /// Begins a transaction.
-    #[inline]
+    #[inline(always)]
     pub fn begin(&self, options: &TransactionOptions) -> Transaction<C> {
         Transaction::begin(&self.pool, &self.keeper, options, None)
     }

@@ -52,7 +52,7 @@ pub(crate) use descriptor::Announcement;
 pub(crate) use descriptor::{Descriptor, Installation, LoggedDecision, Phase};
 pub(crate) use index::HashIndex;
 pub(crate) use order::OrderIndex;
-pub(crate) use pool::{Claim, Participant, Pool, Presence};
+pub(crate) use pool::{Claim, Participant, Pool, Presence, Reuse};
 pub(crate) use reader_mark::ReaderMark;
 pub(crate) use recent::Recent;
 pub(crate) use record::{Head, Record, RecordRef, Residue};

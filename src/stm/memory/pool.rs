@@ -57,6 +57,12 @@ impl<C> Presence<C> {
         self.commits.store(self.commits.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// Takes that back.
+    pub fn not_committed(&self) {
+        // Relaxed: as above.
+        self.commits.store(self.commits.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+    }
+
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
@@ -154,17 +160,23 @@ impl<T, S, C> Pool<T, S, C> {
     }
 
     /// Takes a slot; its context is made by `make` where it has none yet.
-    pub fn claim(self: &Arc<Self>, make: impl FnOnce(&S) -> T) -> Claim<T, S, C> {
+    pub fn claim(self: &Arc<Self>, make: impl FnOnce(&S) -> T) -> Claim<T, S, C>
+    where
+        T: Reuse,
+    {
         self.claim_by(SlotWord::claim, make).0
     }
 
     /// Takes a slot whose word `take` can claim; gives what that gave.
-    #[inline]
+    #[inline(always)]
     pub fn claim_by<R>(
         self: &Arc<Self>,
         take: impl Fn(&SlotWord) -> Option<R>,
         make: impl FnOnce(&S) -> T,
-    ) -> (Claim<T, S, C>, R) {
+    ) -> (Claim<T, S, C>, R)
+    where
+        T: Reuse,
+    {
         // Nearly always: the slot that this thread used last.
         let slot = self.slot(HINT.with(Cell::get) & (self.len.load(Ordering::SeqCst) - 1));
         let (slot, taken) = match take(&slot.presence.word) {
@@ -181,6 +193,7 @@ impl<T, S, C> Pool<T, S, C> {
 
     /// Claims whichever slot can be, of more where none can be. It is gone to once, as the hint follows.
     #[cold]
+    #[inline(never)]
     fn claim_another<R>(&self, take: impl Fn(&SlotWord) -> Option<R>) -> (&Slot<T, S, C>, R) {
         loop {
             let len = self.len.load(Ordering::SeqCst);
@@ -203,6 +216,7 @@ impl<T, S, C> Pool<T, S, C> {
 
     /// Gives a slot that the caller has claimed a context and a count of the pool.
     #[cold]
+    #[inline(never)]
     fn prepare(self: &Arc<Self>, slot: &Slot<T, S, C>, make: impl FnOnce(&S) -> T) {
         // SAFETY: the claim is the caller's.
         let (context, pool) = unsafe { (&mut *slot.context.get(), &mut *slot.pool.get()) };
@@ -254,21 +268,42 @@ impl<T, S, C> Slot<T, S, C> {
     }
 }
 
+/// What is reused from claim to claim.
+pub(crate) trait Reuse {
+    /// Leaves it clean for the next.
+    fn clear(&mut self);
+    /// Whether it is.
+    fn is_clear(&self) -> bool;
+}
+
 /// A claimed slot: exclusive access to its context. It keeps the database alive.
-pub(crate) struct Claim<T, S, C> {
+pub(crate) struct Claim<T: Reuse, S, C> {
     slot: NonNull<Slot<T, S, C>>,
 }
 
 // SAFETY: it is exclusive access to a context, which is `Send`, and a count of the pool, which is shared.
-unsafe impl<T: Send, S: Send + Sync, C: Send + Sync> Send for Claim<T, S, C> {}
+unsafe impl<T: Reuse + Send, S: Send + Sync, C: Send + Sync> Send for Claim<T, S, C> {}
 // SAFETY: a shared claim gives access to the pool only, which is shared anyway.
-unsafe impl<T: Send, S: Send + Sync, C: Send + Sync> Sync for Claim<T, S, C> {}
+unsafe impl<T: Reuse + Send, S: Send + Sync, C: Send + Sync> Sync for Claim<T, S, C> {}
 
-impl<T, S, C> Claim<T, S, C> {
+impl<T: Reuse, S, C> Claim<T, S, C> {
     pub fn pool(&self) -> &Arc<Pool<T, S, C>> {
         // SAFETY: the slot has a count of the pool while it is claimed, so both live; only the end of the claim touches
         // it.
         unsafe { (*self.slot.as_ref().pool.get()).as_ref().unwrap_unchecked() }
+    }
+
+    /// Ends the claim of a context that is clear, if that takes no more than a swap; else gives it back.
+    #[inline(always)]
+    pub fn end(mut self) -> Result<(), Self> {
+        let (context, _, presence) = self.parts();
+        debug_assert!(context.is_clear());
+        fail_point!(BeforeSlotReleased);
+        if !presence.word.release() {
+            return Err(self);
+        }
+        std::mem::forget(self);
+        Ok(())
     }
 
     /// The context, with what it is used on.
@@ -280,8 +315,9 @@ impl<T, S, C> Claim<T, S, C> {
     }
 }
 
-impl<T, S, C> Drop for Claim<T, S, C> {
+impl<T: Reuse, S, C> Drop for Claim<T, S, C> {
     fn drop(&mut self) {
+        self.parts().0.clear();
         fail_point!(BeforeSlotReleased);
         // SAFETY: it is there as long as it is claimed; the claim ends here, and nothing is used afterwards.
         unsafe { Slot::release(self.slot.as_ptr()) };
@@ -309,6 +345,13 @@ impl Participant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Reuse for u32 {
+        fn clear(&mut self) {}
+        fn is_clear(&self) -> bool {
+            true
+        }
+    }
 
     #[test]
     fn claims_are_exclusive_and_contexts_reused() {

@@ -8,7 +8,7 @@ use loom::cell::UnsafeCell;
 
 use super::{Number, explore, spawn, value};
 use crate::stm::memory::record::RecordRef;
-use crate::stm::memory::{Head, Pool, Record, Stack, Version};
+use crate::stm::memory::{Head, Pool, Record, Reuse, Stack, Version};
 
 /// Each item is taken once, with what was written into it.
 #[test]
@@ -50,6 +50,13 @@ struct Context(UnsafeCell<u32>);
 
 // SAFETY: that one thread at a time uses it is what loom checks.
 unsafe impl Send for Context {}
+
+impl Reuse for Context {
+    fn clear(&mut self) {}
+    fn is_clear(&self) -> bool {
+        true
+    }
+}
 
 impl Context {
     fn count(&mut self) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{explore, spawn};
 use crate::stm::clock::Clock;
-use crate::stm::memory::Pool;
+use crate::stm::memory::{Pool, Reuse};
 use crate::stm::snapshot::{LiveSnapshots, Registration, SlotWord};
 
 struct Shared {
@@ -150,6 +150,13 @@ fn certifying_at_a_later_stamp() {
             }
         }
     });
+}
+
+impl Reuse for () {
+    fn clear(&mut self) {}
+    fn is_clear(&self) -> bool {
+        true
+    }
 }
 
 /// A transaction takes a slot that did not exist when the scan began.
