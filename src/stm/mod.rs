@@ -51,6 +51,7 @@ pub(crate) use evictable::{Evictable, Place, ValueSource, VersionValue};
 pub use fail_point::FailPoint;
 pub use global_id::{GLOBAL_ID_MAX_BYTES, GlobalId};
 pub use key::{KEY_MAX_BYTES, KeyRange};
+pub(crate) use memory::blocks;
 pub(crate) use memory_budget::MemoryBudget;
 pub use options::{Direction, Durability, IsolationLevel, Options, TransactionOptions};
 pub use outcome::{Decision, Outcome, REMEMBERED_OUTCOMES, RememberedOutcomes};

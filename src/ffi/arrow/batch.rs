@@ -19,14 +19,14 @@ use super::raw::{ArrowArray, ArrowSchema};
 use super::schema::SchemaRef;
 use crate::ffi::error::Failure;
 use crate::stm;
-use std::alloc::{Layout as Allocation, alloc, dealloc, handle_alloc_error};
+use crate::stm::blocks;
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The allocation's alignment, that of the widest elements (decimals of 128 bits and more, views).
-pub(super) const ALIGNMENT: usize = 16;
+pub(super) const ALIGNMENT: usize = blocks::ALIGNMENT;
 
 /// What a buffer of no bytes points to: offsets that begin with 0, aligned for every type.
 #[repr(align(64))]
@@ -269,7 +269,7 @@ impl<'a> UnfilledPlain<'a> {
         debug_assert!(rows <= MAX_PLAIN_ROWS);
         // Bounded: some columns of some rows of some bytes, see `PlainLayout`.
         let allocated = PLAIN_DATA_AT + layout.data_bytes(rows);
-        UnfilledPlain { header: allocate_bytes(allocated), schema, rows: rows as u16, allocated }
+        UnfilledPlain { header: blocks::allocate(allocated).cast::<Header>(), schema, rows: rows as u16, allocated }
     }
 
     /// Where the columns begin, aligned to [`ALIGNMENT`].
@@ -303,7 +303,7 @@ impl<'a> UnfilledPlain<'a> {
 impl Drop for UnfilledPlain<'_> {
     fn drop(&mut self) {
         // SAFETY: allocated with this size; the header is not written, nobody else knows of it.
-        unsafe { dealloc(self.header.as_ptr().cast(), allocation(self.allocated)) }
+        unsafe { blocks::release(self.header.cast(), self.allocated) }
     }
 }
 
@@ -340,7 +340,7 @@ impl Unfilled {
             data_at = data_at.next_multiple_of(ALIGNMENT);
         }
         let allocated = data_at + shape.data_bytes;
-        let header = allocate_bytes(allocated);
+        let header = blocks::allocate(allocated).cast::<Header>();
         let start = header.as_ptr().cast::<u8>();
         // SAFETY: allocated just now; all positions lie within and are aligned: header, extent, array,
         // nodes and pointers to 8, data to 16.
@@ -384,20 +384,6 @@ impl Unfilled {
     }
 }
 
-/// Memory that begins with room for a header.
-fn allocate_bytes(size: usize) -> NonNull<Header> {
-    let allocation = allocation(size);
-    // SAFETY: the size is not zero, for that of the header is part of it.
-    let start = unsafe { alloc(allocation) };
-    NonNull::new(start.cast()).unwrap_or_else(|| handle_alloc_error(allocation))
-}
-
-fn allocation(size: usize) -> Allocation {
-    // SAFETY: the alignment is a power of two; the sizes are bounded, see the callers of
-    // `allocate_bytes`.
-    unsafe { Allocation::from_size_align_unchecked(size, ALIGNMENT) }
-}
-
 impl Clone for Batch {
     fn clone(&self) -> Batch {
         // Relaxed: a new reference comes from one that is there, so the batch cannot go meanwhile.
@@ -427,7 +413,7 @@ impl Drop for Batch {
             let allocated = if form == Form::Plain { self.plain_bytes() } else { self.extent().allocated };
             let kept = (form == Form::Kept).then(|| ptr::read(start.add(ARRAY_AT).cast::<ArrowArray>()));
             let schema = ptr::read(&raw const (*self.header.as_ptr()).schema);
-            dealloc(start, allocation(allocated));
+            blocks::release(self.header.cast(), allocated);
             drop(schema);
             if let Some(kept) = kept {
                 release_in_turn(kept);

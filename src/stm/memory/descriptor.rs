@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, PoisonError};
 
-use crossbeam_epoch::{Guard, Shared};
+use crossbeam_epoch::Guard;
 
+use super::blocks::Block;
 use super::record::{Head, Record};
 use super::version::{State, Version};
 use crate::stm::commit_log::Prepared;
@@ -241,7 +242,7 @@ impl<'g, C: Chunk> Installation<'g, C> {
         guard: &'g Guard,
         meters: &'g Meters,
     ) -> Self {
-        let descriptor = NonNull::from(Box::leak(Box::new(Descriptor {
+        let descriptor = Block::new(Descriptor {
             phase: AtomicU64::new(Phase::Installing.encode()),
             low: AtomicU64::new(0),
             installed: UnsafeCell::new(Few::with_capacity(writes)),
@@ -249,7 +250,8 @@ impl<'g, C: Chunk> Installation<'g, C> {
                 .then(|| Box::new(ToLog { logged: UnsafeCell::new(None), bases: UnsafeCell::new(Vec::new()) })),
             snapshot,
             footprint,
-        })));
+        })
+        .into_raw();
         // SAFETY: it is ours until `drop` retires it.
         if unsafe { descriptor.as_ref() }.is_announced() {
             // Release: pairs with the acquire in `Announcement::descriptor`. It comes before READY, and so before the
@@ -331,12 +333,12 @@ impl<'g, C: Chunk> Installation<'g, C> {
             },
         };
         let location = value.as_ref().map_or(ptr::null(), VersionValue::location);
-        let new = Box::into_raw(Box::new(Version::new(self.descriptor.as_ptr(), value, older, extends_older, charge)));
+        let new = Block::new(Version::new(self.descriptor.as_ptr(), value, older, extends_older, charge)).into_raw();
         fail_point!(VersionMade);
-        if !record.swap_head(expected, new) {
+        if !record.swap_head(expected, new.as_ptr()) {
             // SAFETY: it was not published, this is its only owner.
-            let unpublished = unsafe { Box::from_raw(new) };
-            return Err(unpublished.into_value());
+            let unpublished = unsafe { Block::from_raw(new) };
+            return Err(unpublished.into_inner().into_value());
         }
         fail_point!(VersionLinked);
         if let Some(replaced) = replaced {
@@ -347,8 +349,6 @@ impl<'g, C: Chunk> Installation<'g, C> {
         }
         record.hint_value(location);
         self.meters.version_installed(charge);
-        // SAFETY: the box was leaked above, so it is not null.
-        let new = unsafe { NonNull::new_unchecked(new) };
         // SAFETY: this is the owner, before READY, so nobody else looks at it.
         unsafe { (*self.descriptor().installed.get()).push((NonNull::from(record), new)) };
         Ok(())
@@ -378,8 +378,9 @@ const LARGE: u64 = 64 * 1024;
 pub(super) unsafe fn retire<C: Send + Sync + 'static>(version: &Version<C>, guard: &Guard, meters: &Meters) {
     let bytes = version.charge.load(Ordering::Relaxed);
     meters.version_retired(bytes);
-    // SAFETY: it came from a box, is unreachable for later pins, and is retired once.
-    unsafe { guard.defer_destroy(Shared::from(ptr::from_ref(version))) };
+    let version = NonNull::from(version);
+    // SAFETY: it came from a block, is unreachable for later pins, and is retired once.
+    unsafe { guard.defer_unchecked(move || drop(Block::from_raw(version))) };
     if bytes >= LARGE {
         guard.flush();
     }
@@ -425,9 +426,9 @@ impl<C: Chunk> Drop for Installation<'_, C> {
             }
         }
         fail_point!(BeforeDescriptorRetired);
-        let retired = Shared::from(self.descriptor.as_ptr().cast_const());
+        let retired = self.descriptor;
         // SAFETY: invariant 5: no word of a reachable version leads to it any more.
-        unsafe { self.guard.defer_destroy(retired) };
+        unsafe { self.guard.defer_unchecked(move || drop(Block::from_raw(retired))) };
     }
 }
 

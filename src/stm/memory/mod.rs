@@ -30,6 +30,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod blocks;
 mod bound;
 mod decision;
 mod descriptor;

@@ -5,6 +5,7 @@ use std::ptr::{self, NonNull};
 
 use crossbeam_epoch::Guard;
 
+use super::blocks::Block;
 use super::descriptor::retire;
 use super::prefetch;
 use super::version::{State, Version};
@@ -235,10 +236,10 @@ impl<C: Chunk> Record<C> {
     /// Gives a record without versions a committed one. False: it has one already.
     pub fn restore(&self, value: VersionValue<C>, version: u64, meters: &Meters) -> bool {
         let (charge, location) = (value.bytes(), value.location());
-        let restored = Box::into_raw(Box::new(Version::restored(value, version, charge)));
-        if !self.swap_head(ptr::null(), restored) {
+        let restored = Block::new(Version::restored(value, version, charge)).into_raw();
+        if !self.swap_head(ptr::null(), restored.as_ptr()) {
             // SAFETY: it was not published, this is its only owner.
-            drop(unsafe { Box::from_raw(restored) });
+            drop(unsafe { Block::from_raw(restored) });
             return false;
         }
         self.hint_value(location);
@@ -379,10 +380,10 @@ impl<C> Drop for Record<C> {
         if next.addr() == SEALED {
             return;
         }
-        while !next.is_null() {
+        while let Some(version) = NonNull::new(next) {
             // SAFETY: the last count is gone, so no thread and no index leads here (invariant 2), and each version of a
             // chain has one link to it.
-            let version = unsafe { Box::from_raw(next) };
+            let version = unsafe { Block::from_raw(version) };
             next = version.older.load(Ordering::Relaxed);
         }
     }
