@@ -158,6 +158,13 @@ impl InUse {
         self.0.load(Ordering::Acquire) == 0
     }
 
+    /// Says of an object that goes that nobody may enter any more, in case somebody tries.
+    #[inline]
+    pub(crate) fn gone(&self) {
+        // Relaxed: nobody may look.
+        self.0.store(FREED, Ordering::Relaxed);
+    }
+
     /// Marks the handle as freed; true when nobody is inside, and the caller has to free the object.
     #[must_use]
     pub(crate) fn free(&self) -> bool {

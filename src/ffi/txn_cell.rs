@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use crate::stm::{self, GlobalId, PrepareOptions, Vote};
+use crate::stm::{self, GlobalId, PrepareOptions, Vote, blocks};
 
 use super::arrow::Batch;
 use super::error::Failure;
@@ -26,8 +26,12 @@ const BROKEN: u8 = 3;
 const PREPARED: u8 = 4;
 
 /// The object behind a `khonsu_txn`.
+///
+/// Its memory is kept for the next one of the thread, as `malloc` takes as long as a begin. A handle that is freed twice,
+/// against rule 1, still says that it is not to be used, until the memory is used again.
+#[repr(C)]
 pub(crate) struct TransactionCell {
-    /// Of [`CellRef`]s.
+    /// Of [`CellRef`]s. First, as released memory begins with something else.
     references: AtomicUsize,
     in_use: InUse,
     /// One of the constants above. Written by whoever is inside alone, read by anyone.
@@ -56,6 +60,17 @@ impl Handle for khonsu_txn {
     type Owner = CellRef;
 }
 
+/// The memory of a cell. What is in it is dropped already, or not there yet.
+struct Place(NonNull<TransactionCell>);
+
+impl Drop for Place {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: it was allocated with this size, and nobody uses it any more.
+        unsafe { blocks::release(self.0.cast(), size_of::<TransactionCell>()) };
+    }
+}
+
 /// A count of a cell. No `Arc`, as the handle is mostly alone with its cell, and need not count itself out then.
 pub(crate) struct CellRef(NonNull<TransactionCell>);
 
@@ -63,10 +78,11 @@ impl CellRef {
     /// `make` makes the cell where it stays: moving one takes as long as beginning it.
     #[inline(always)]
     fn new(make: impl FnOnce() -> TransactionCell) -> Self {
-        let mut place = Box::new_uninit();
-        place.write(make());
-        // SAFETY: it is written.
-        CellRef(NonNull::from(Box::leak(unsafe { place.assume_init() })))
+        const { assert!(align_of::<TransactionCell>() <= blocks::ALIGNMENT) };
+        let place = Place(blocks::allocate(size_of::<TransactionCell>()).cast());
+        // SAFETY: it has room for a cell.
+        unsafe { place.0.write(make()) };
+        CellRef(ManuallyDrop::new(place).0)
     }
 
     pub(crate) fn as_ptr(&self) -> *const TransactionCell {
@@ -96,9 +112,22 @@ impl Drop for CellRef {
         // Whoever finds its count the only one is alone with the cell: further ones come from one that is there. Acquire
         // pairs with the release of those that have counted themselves out: their uses of the cell come first.
         if self.is_alone() || self.references.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // SAFETY: it was a box in `new`, and this was the last count.
-            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+            // SAFETY: this was the last count.
+            unsafe { drop_cell(self.0) };
         }
+    }
+}
+
+/// Drops a cell.
+///
+/// # Safety
+/// Nobody has a count of it any more.
+unsafe fn drop_cell(cell: NonNull<TransactionCell>) {
+    let _place = Place(cell);
+    // SAFETY: it is ours.
+    unsafe {
+        cell.as_ref().in_use.gone();
+        std::ptr::drop_in_place(&raw mut (*cell.as_ptr()).transaction);
     }
 }
 
@@ -339,7 +368,8 @@ impl Drop for Entered {
         }
         let TransactionCell { in_use, lent, .. } = self.cell();
         // One that is lent goes when its function returns, wherever other threads are.
-        if if *lent { in_use.leave_exactly() } else { in_use.leave() } {
+        let freed = if *lent { in_use.leave_exactly() } else { in_use.leave() };
+        if freed {
             // SAFETY: the handle was freed while this object was inside; whoever freed it left the closing to the last
             // to leave.
             unsafe { close(self.cell) };
@@ -391,14 +421,14 @@ pub(crate) unsafe fn free(txn: *mut khonsu_txn) {
 #[inline(always)]
 pub(crate) unsafe fn free_ended(txn: *mut khonsu_txn) -> bool {
     let Some(cell) = object_of(txn) else { return false };
-    // SAFETY: rule 1. Nobody else is there to use the transaction, whose cell was a box, and which owns nothing once it
-    // has ended.
+    // SAFETY: rule 1. Nobody else is there to use the transaction, which owns nothing once it has ended.
     unsafe {
         let TransactionCell { lent, in_use, transaction, .. } = &*cell;
         if *lent || !(*cell).is_alone() || !in_use.is_idle() || (*transaction.get()).is_open() {
             return false;
         }
-        drop(Box::from_raw(cell.cast::<ManuallyDrop<TransactionCell>>().cast_mut()));
+        in_use.gone();
+        drop(Place(NonNull::new_unchecked(cell.cast_mut())));
     }
     true
 }

@@ -170,6 +170,9 @@ pub(super) struct Block<T> {
     owned: PhantomData<T>,
 }
 
+// SAFETY: it owns its value, and any thread may release a block.
+unsafe impl<T: Send> Send for Block<T> {}
+
 impl<T> Block<T> {
     pub fn new(value: T) -> Self {
         const { assert!(size_of::<T>() > 0 && align_of::<T>() <= ALIGNMENT) };

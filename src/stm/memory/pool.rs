@@ -255,12 +255,12 @@ impl<T, S, C> Slot<T, S, C> {
     unsafe fn release(slot: *const Self) {
         // SAFETY: the slot is there until the claim has ended, and the count of the pool is ours with the claim.
         let pool = unsafe {
-            let word = &(&(*slot).presence).word;
-            if word.release() {
+            let presence: &Presence<C> = &(*slot).presence;
+            if presence.word.release() {
                 return;
             }
             let pool = (*(*slot).pool.get()).take();
-            word.release_closing();
+            presence.word.release_closing();
             pool
         };
         fail_point!(SlotClosed);
