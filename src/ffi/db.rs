@@ -289,8 +289,8 @@ pub unsafe extern "C" fn khonsu_db_begin(
         guard(error, || {
             require(out, "out")?;
             let db = borrow(db, "db")?;
-            let transaction = or_default(options, |options| db.manager.begin(options))?;
-            write_if(out, || TransactionCell::handle(transaction, db.full_validation));
+            let options = or_default(options)?;
+            out.write_unaligned(TransactionCell::handle(|| db.manager.begin(options), db.full_validation));
             Ok(khonsu_status::Ok)
         })
     }
@@ -338,9 +338,9 @@ pub unsafe extern "C" fn khonsu_db_transact(
             let function = r#fn.ok_or_else(|| Failure::invalid_argument("fn is NULL"))?;
             // The function may free the database's handle: nothing below goes back to it.
             let full_validation = db.full_validation;
-            let mut policy = or_default(options, |options| db.manager.retry_policy(options))?;
+            let mut policy = db.manager.retry_policy(or_default(options)?);
             loop {
-                let attempt = Attempt::new(policy.begin(), full_validation);
+                let attempt = Attempt::new(|| policy.begin(), full_validation);
                 let returned = function(attempt.handle(), context);
                 let conflict = match khonsu_status::from_number(returned) {
                     Some(khonsu_status::Ok) => match attempt.commit()? {

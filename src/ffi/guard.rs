@@ -1,5 +1,5 @@
 //! The one boundary through which every export runs: a panic ends here, as a status, or as nothing done where there is
-//! no status.
+//! no status. Beside it is only what cannot panic.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,7 +50,8 @@ pub(crate) fn guard_or<T>(fallback: T, body: impl FnOnce() -> T) -> T {
 
 /// # Safety
 /// Rule 3 holds for `error`.
-unsafe fn set_error(error: *mut *mut khonsu_error, object: *mut khonsu_error) {
+#[inline]
+pub(crate) unsafe fn set_error(error: *mut *mut khonsu_error, object: *mut khonsu_error) {
     if !error.is_null() {
         // SAFETY: rule 3; unaligned, for a caller who packs its structs.
         unsafe { error.write_unaligned(object) };

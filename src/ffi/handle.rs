@@ -41,14 +41,20 @@ pub(crate) fn into_handle<H: Handle>(owner: H::Owner) -> *mut H {
     owner.into_raw().cast_mut().cast()
 }
 
-/// The object's pointer, checked as far as it can be: not NULL, aligned.
-#[inline]
-pub(crate) fn check_handle<H: Handle>(handle: *const H, parameter: &str) -> Result<*const H::Object, Failure> {
+/// The object's pointer, if it can be one: not NULL, aligned.
+#[inline(always)]
+pub(crate) fn object_of<H: Handle>(handle: *const H) -> Option<*const H::Object> {
     let object = handle.cast::<H::Object>();
-    if object.is_null() || !object.is_aligned() {
-        return Err(no_handle(object.is_null(), parameter));
+    (!object.is_null() && object.is_aligned()).then_some(object)
+}
+
+/// The object's pointer, checked as far as it can be.
+#[inline(always)]
+pub(crate) fn check_handle<H: Handle>(handle: *const H, parameter: &str) -> Result<*const H::Object, Failure> {
+    match object_of(handle) {
+        Some(object) => Ok(object),
+        None => Err(no_handle(handle.is_null(), parameter)),
     }
-    Ok(object)
 }
 
 #[cold]
@@ -82,7 +88,7 @@ where
 /// # Safety
 /// Rule 1 holds for `handle`, and this is its last use.
 pub(crate) unsafe fn reclaim<H: Handle>(handle: *mut H) -> Option<H::Owner> {
-    let object = check_handle(handle, "handle").ok()?;
+    let object = object_of(handle)?;
     // SAFETY: `into_handle` made the pointer, and nobody reclaims it twice, by the demand of this function.
     Some(unsafe { H::Owner::from_raw(object) })
 }
@@ -101,14 +107,32 @@ const EXCLUSIVE: usize = FREED >> 1;
 
 impl InUse {
     /// Enters exclusively; false when anybody is inside.
+    #[inline]
     pub(crate) fn enter(&self) -> bool {
         // Acquire: what the one before did inside is seen; pairs with the release in `leave` and `leave_shared`.
         self.0.compare_exchange(0, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Ends what `enter` began; true when the handle was freed meanwhile, and the caller has to free the object.
+    ///
+    /// A free by a callback of the call is seen. One by another thread, which must not come now, may be missed between
+    /// the load and the store: the object stays for ever then, and nothing worse.
+    #[inline]
     #[must_use]
     pub(crate) fn leave(&self) -> bool {
+        // Relaxed: whoever is inside is alone with it, but for a free.
+        if self.0.load(Ordering::Relaxed) != EXCLUSIVE {
+            return self.leave_exactly();
+        }
+        // Release: for the next to enter. A store, as a swap takes the time of a dozen other instructions.
+        self.0.store(0, Ordering::Release);
+        false
+    }
+
+    /// The same where another thread may free at any time: it misses none.
+    #[cold]
+    #[must_use]
+    pub(crate) fn leave_exactly(&self) -> bool {
         // Release for the next to enter; acquire, for what the freeing thread did before: pairs with `free`.
         self.0.fetch_sub(EXCLUSIVE, Ordering::AcqRel) & FREED != 0
     }
@@ -125,6 +149,20 @@ impl InUse {
     pub(crate) fn leave_shared(&self) -> bool {
         // Release for the next to enter exclusively; acquire: pairs with `free` and with the others that leave.
         self.0.fetch_sub(1, Ordering::AcqRel) == FREED | 1
+    }
+
+    /// Whether nobody is inside, and the handle is not freed.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        // Acquire: pairs with the release of those that left.
+        self.0.load(Ordering::Acquire) == 0
+    }
+
+    /// Says of an object that goes that nobody may enter any more, in case somebody tries.
+    #[inline]
+    pub(crate) fn gone(&self) {
+        // Relaxed: nobody may look.
+        self.0.store(FREED, Ordering::Relaxed);
     }
 
     /// Marks the handle as freed; true when nobody is inside, and the caller has to free the object.

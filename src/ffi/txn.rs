@@ -9,7 +9,7 @@ use crate::stm::{self, KeyName};
 use super::arrow::{self, ArrowArray, ArrowArrayStream, ArrowSchema, Batch, SchemaRef};
 use super::cursor::{self, khonsu_cursor};
 use super::error::{Failure, khonsu_error};
-use super::guard::{guard, guard_or};
+use super::guard::{guard, guard_or, set_error};
 use super::handle::borrow;
 use super::key::{key, limit, prefix, range};
 use super::options::conflict_resolution;
@@ -17,7 +17,7 @@ use super::out::{clear, clear_handle, given, require, take, write_if};
 use super::scan_stream::Entries;
 use super::schema::khonsu_schema;
 use super::status::khonsu_status;
-use super::txn_cell::{self, Entered, TransactionCell, enter};
+use super::txn_cell::{self, Entered, TransactionCell, enter, try_enter};
 
 /// The longest key, in bytes; the shortest has one.
 pub const KHONSU_KEY_MAX_BYTES: usize = 65536;
@@ -872,7 +872,30 @@ pub unsafe extern "C" fn khonsu_txn_release(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn khonsu_txn_commit(txn: *mut khonsu_txn, error: *mut *mut khonsu_error) -> khonsu_status {
     // SAFETY: rules 1 and 3.
-    unsafe { act(txn, error, Entered::commit) }
+    unsafe {
+        // Without the guard, which is most of what this takes: nothing here can panic.
+        let mut entered = try_enter(txn);
+        if entered.as_mut().is_some_and(Entered::commit_nothing) {
+            set_error(error, std::ptr::null_mut());
+            return khonsu_status::Ok;
+        }
+        commit(txn, entered, error)
+    }
+}
+
+/// Commits a transaction that was entered, if it could be.
+///
+/// # Safety
+/// Rule 1 holds for `txn`, rule 3 for `error`.
+#[inline(never)]
+unsafe fn commit(txn: *mut khonsu_txn, entered: Option<Entered>, error: *mut *mut khonsu_error) -> khonsu_status {
+    // SAFETY: rules 1 and 3.
+    unsafe {
+        guard(error, || {
+            // Whoever could not enter cannot now, mostly, and is told why.
+            entered.map_or_else(|| enter(txn), Ok)?.run(Entered::commit).map(|()| khonsu_status::Ok)
+        })
+    }
 }
 
 /// Rolls the transaction back: none of its writes was ever visible to others. It is ended; free it with
@@ -937,5 +960,9 @@ pub unsafe extern "C" fn khonsu_txn_commit_version(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn khonsu_txn_free(txn: *mut khonsu_txn) {
     // SAFETY: rule 1, and this is the last use.
-    guard_or((), || unsafe { txn_cell::free(txn) });
+    unsafe {
+        if !txn_cell::free_ended(txn) {
+            guard_or((), || txn_cell::free(txn));
+        }
+    }
 }

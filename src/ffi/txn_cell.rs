@@ -4,16 +4,17 @@
 //! an open transaction back at once; cursors that are left then find it ended.
 
 use std::cell::UnsafeCell;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use crate::stm::{self, GlobalId, PrepareOptions, Vote};
+use crate::stm::{self, GlobalId, PrepareOptions, Vote, blocks};
 
 use super::arrow::Batch;
 use super::error::Failure;
-use super::handle::{Handle, InUse, Owner, check_handle, into_handle};
+use super::handle::{Handle, InUse, Owner, check_handle, into_handle, object_of};
 use super::txn::khonsu_txn;
 
 /// How far a transaction is.
@@ -25,8 +26,12 @@ const BROKEN: u8 = 3;
 const PREPARED: u8 = 4;
 
 /// The object behind a `khonsu_txn`.
+///
+/// Its memory is kept for the next one of the thread, as `malloc` takes as long as a begin. A handle that is freed twice,
+/// against rule 1, still says that it is not to be used, until the memory is used again.
+#[repr(C)]
 pub(crate) struct TransactionCell {
-    /// Of [`CellRef`]s.
+    /// Of [`CellRef`]s. First, as released memory begins with something else.
     references: AtomicUsize,
     in_use: InUse,
     /// One of the constants above. Written by whoever is inside alone, read by anyone.
@@ -55,12 +60,29 @@ impl Handle for khonsu_txn {
     type Owner = CellRef;
 }
 
+/// The memory of a cell. What is in it is dropped already, or not there yet.
+struct Place(NonNull<TransactionCell>);
+
+impl Drop for Place {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: it was allocated with this size, and nobody uses it any more.
+        unsafe { blocks::release(self.0.cast(), size_of::<TransactionCell>()) };
+    }
+}
+
 /// A count of a cell. No `Arc`, as the handle is mostly alone with its cell, and need not count itself out then.
 pub(crate) struct CellRef(NonNull<TransactionCell>);
 
 impl CellRef {
-    fn new(cell: TransactionCell) -> Self {
-        CellRef(NonNull::from(Box::leak(Box::new(cell))))
+    /// `make` makes the cell where it stays: moving one takes as long as beginning it.
+    #[inline(always)]
+    fn new(make: impl FnOnce() -> TransactionCell) -> Self {
+        const { assert!(align_of::<TransactionCell>() <= blocks::ALIGNMENT) };
+        let place = Place(blocks::allocate(size_of::<TransactionCell>()).cast());
+        // SAFETY: it has room for a cell.
+        unsafe { place.0.write(make()) };
+        CellRef(ManuallyDrop::new(place).0)
     }
 
     pub(crate) fn as_ptr(&self) -> *const TransactionCell {
@@ -89,16 +111,29 @@ impl Drop for CellRef {
     fn drop(&mut self) {
         // Whoever finds its count the only one is alone with the cell: further ones come from one that is there. Acquire
         // pairs with the release of those that have counted themselves out: their uses of the cell come first.
-        if self.references.load(Ordering::Acquire) == 1 || self.references.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // SAFETY: it was a box in `new`, and this was the last count.
-            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        if self.is_alone() || self.references.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: this was the last count.
+            unsafe { drop_cell(self.0) };
         }
+    }
+}
+
+/// Drops a cell.
+///
+/// # Safety
+/// Nobody has a count of it any more.
+unsafe fn drop_cell(cell: NonNull<TransactionCell>) {
+    let _place = Place(cell);
+    // SAFETY: it is ours.
+    unsafe {
+        cell.as_ref().in_use.gone();
+        std::ptr::drop_in_place(&raw mut (*cell.as_ptr()).transaction);
     }
 }
 
 impl Owner<TransactionCell> for CellRef {
     fn into_raw(self) -> *const TransactionCell {
-        std::mem::ManuallyDrop::new(self).as_ptr()
+        ManuallyDrop::new(self).as_ptr()
     }
 
     unsafe fn from_raw(raw: *const TransactionCell) -> Self {
@@ -108,21 +143,29 @@ impl Owner<TransactionCell> for CellRef {
 }
 
 impl TransactionCell {
-    fn make(transaction: stm::Transaction<Batch>, full_validation: bool, lent: bool) -> CellRef {
-        CellRef::new(TransactionCell {
+    #[inline(always)]
+    fn make(begin: impl FnOnce() -> stm::Transaction<Batch>, full_validation: bool, lent: bool) -> CellRef {
+        CellRef::new(|| TransactionCell {
             references: AtomicUsize::new(1),
             in_use: InUse::default(),
             progress: AtomicU8::new(OPEN),
             commit_version: AtomicU64::new(0),
             lent,
             full_validation,
-            transaction: UnsafeCell::new(transaction),
+            transaction: UnsafeCell::new(begin()),
         })
     }
 
     /// The handle of a new transaction, to be freed by [`free`].
-    pub(crate) fn handle(transaction: stm::Transaction<Batch>, full_validation: bool) -> *mut khonsu_txn {
-        into_handle(Self::make(transaction, full_validation, false))
+    #[inline(always)]
+    pub(crate) fn handle(begin: impl FnOnce() -> stm::Transaction<Batch>, full_validation: bool) -> *mut khonsu_txn {
+        into_handle(Self::make(begin, full_validation, false))
+    }
+
+    /// Whether nothing but the handle leads to it.
+    fn is_alone(&self) -> bool {
+        // Acquire: as in the drop of [`CellRef`].
+        self.references.load(Ordering::Acquire) == 1
     }
 
     fn is_open(&self) -> bool {
@@ -188,15 +231,29 @@ impl Entered {
     #[inline]
     pub(crate) unsafe fn new(cell: *const TransactionCell) -> Result<Self, Failure> {
         // SAFETY: alive by the demand of this function.
+        match unsafe { Entered::try_new(cell) } {
+            Some(entered) => Ok(entered),
+            // SAFETY: as above.
+            None => Err(unsafe { &*cell }.not_entered()),
+        }
+    }
+
+    /// # Safety
+    /// As for `new`.
+    #[inline(always)]
+    unsafe fn try_new(cell: *const TransactionCell) -> Option<Self> {
+        // SAFETY: alive by the demand of this function.
         let object = unsafe { &*cell };
         if !object.in_use.enter() {
-            return Err(object.not_entered());
+            return None;
         }
         let mut entered = Entered { cell, settled: true };
         // Only now: nobody else can end it any more.
-        object.check_open()?;
+        if !object.is_open() {
+            return None;
+        }
         entered.settled = false;
-        Ok(entered)
+        Some(entered)
     }
 
     pub(crate) fn cell(&self) -> &TransactionCell {
@@ -214,7 +271,7 @@ impl Entered {
     /// A count of the cell, for a cursor.
     pub(crate) fn share(&self) -> CellRef {
         // SAFETY: a count outlives `self`; it is borrowed here, and not dropped.
-        let borrowed = std::mem::ManuallyDrop::new(unsafe { CellRef::from_raw(self.cell) });
+        let borrowed = ManuallyDrop::new(unsafe { CellRef::from_raw(self.cell) });
         CellRef::clone(&borrowed)
     }
 
@@ -224,6 +281,18 @@ impl Entered {
             return Err(Failure::invalid_state("khonsu_db_transact ends the transaction, not its function"));
         }
         Ok(())
+    }
+
+    /// For the export: commits one that has nothing to commit, and is not lent. It cannot panic.
+    #[inline(always)]
+    pub(crate) fn commit_nothing(&mut self) -> bool {
+        if self.cell().lent {
+            return false;
+        }
+        let Some(version) = stm::Transaction::commit_nothing(self) else { return false };
+        self.committed(version);
+        self.settled = true;
+        true
     }
 
     /// For the export: ends the transaction unless it is lent.
@@ -297,7 +366,10 @@ impl Drop for Entered {
         if !self.settled {
             self.cell().end(BROKEN);
         }
-        if self.cell().in_use.leave() {
+        let TransactionCell { in_use, lent, .. } = self.cell();
+        // One that is lent goes when its function returns, wherever other threads are.
+        let freed = if *lent { in_use.leave_exactly() } else { in_use.leave() };
+        if freed {
             // SAFETY: the handle was freed while this object was inside; whoever freed it left the closing to the last
             // to leave.
             unsafe { close(self.cell) };
@@ -309,9 +381,20 @@ impl Drop for Entered {
 ///
 /// # Safety
 /// Rule 1 holds for `txn`.
+#[inline]
 pub(crate) unsafe fn enter(txn: *const khonsu_txn) -> Result<Entered, Failure> {
     // SAFETY: rule 1: the handle's count is there until `free`.
     unsafe { Entered::new(check_handle(txn, "txn")?) }
+}
+
+/// The same without a reason why not; it cannot panic.
+///
+/// # Safety
+/// Rule 1 holds for `txn`.
+#[inline(always)]
+pub(crate) unsafe fn try_enter(txn: *const khonsu_txn) -> Option<Entered> {
+    // SAFETY: as in `enter`.
+    unsafe { Entered::try_new(object_of(txn)?) }
 }
 
 /// Frees the handle: at once, or when the call in progress ends. One that is lent is left alone.
@@ -322,16 +405,38 @@ pub(crate) unsafe fn free(txn: *mut khonsu_txn) {
     let Ok(cell) = check_handle(txn, "txn") else { return };
     // SAFETY: rule 1; the handle's count goes only in `close`.
     unsafe {
-        if !(*cell).lent && (*cell).in_use.free() {
+        let TransactionCell { lent, in_use, .. } = &*cell;
+        // Whoever is alone with it need not mark it: nobody is left to look.
+        if !lent && ((*cell).is_alone() && in_use.is_idle() || in_use.free()) {
             close(cell);
         }
     }
 }
 
+/// Frees the handle if that is all there is to do: nobody else has a count of the cell, and the transaction has ended. It
+/// cannot panic.
+///
+/// # Safety
+/// As for `free`; true is its last use.
+#[inline(always)]
+pub(crate) unsafe fn free_ended(txn: *mut khonsu_txn) -> bool {
+    let Some(cell) = object_of(txn) else { return false };
+    // SAFETY: rule 1. Nobody else is there to use the transaction, which owns nothing once it has ended.
+    unsafe {
+        let TransactionCell { lent, in_use, transaction, .. } = &*cell;
+        if *lent || !(*cell).is_alone() || !in_use.is_idle() || (*transaction.get()).is_open() {
+            return false;
+        }
+        in_use.gone();
+        drop(Place(NonNull::new_unchecked(cell.cast_mut())));
+    }
+    true
+}
+
 /// Gives the handle's count back, and rolls the transaction back if it is open.
 ///
 /// # Safety
-/// The handle of `cell` is marked as freed, nobody is inside, and this is called once.
+/// The handle of `cell` is marked as freed or the only way to it, nobody is inside, and this is called once.
 unsafe fn close(cell: *const TransactionCell) {
     // SAFETY: `into_raw` made the pointer, and its count is given back only here.
     let cell = unsafe { CellRef::from_raw(cell) };
@@ -353,8 +458,8 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
-    pub(crate) fn new(transaction: stm::Transaction<Batch>, full_validation: bool) -> Self {
-        Attempt { cell: TransactionCell::make(transaction, full_validation, true).into_raw() }
+    pub(crate) fn new(begin: impl FnOnce() -> stm::Transaction<Batch>, full_validation: bool) -> Self {
+        Attempt { cell: TransactionCell::make(begin, full_validation, true).into_raw() }
     }
 
     /// The handle to lend.
@@ -396,7 +501,7 @@ mod tests {
     }
 
     fn begin(manager: &stm::TransactionManager<Batch>) -> *mut khonsu_txn {
-        TransactionCell::handle(manager.begin(&stm::TransactionOptions::default()), false)
+        TransactionCell::handle(|| manager.begin(&stm::TransactionOptions::default()), false)
     }
 
     #[test]
@@ -420,7 +525,7 @@ mod tests {
     #[test]
     fn a_cell_goes_with_its_last_count() {
         let manager = manager();
-        let cell = TransactionCell::make(manager.begin(&stm::TransactionOptions::default()), false, false);
+        let cell = TransactionCell::make(|| manager.begin(&stm::TransactionOptions::default()), false, false);
         let handle: *mut khonsu_txn = into_handle(cell.clone());
         // SAFETY: the handle is alive until it is freed below.
         let shared = unsafe { enter(handle) }.unwrap().run(|entered| Ok(entered.share())).unwrap();
@@ -462,7 +567,7 @@ mod tests {
     #[test]
     fn a_lent_transaction_that_is_still_used_is_not_committed() {
         let manager = manager();
-        let attempt = Attempt::new(manager.begin(&stm::TransactionOptions::default()), false);
+        let attempt = Attempt::new(|| manager.begin(&stm::TransactionOptions::default()), false);
         // SAFETY: the transaction lives until it is left below.
         let entered = unsafe { enter(attempt.handle()) }.unwrap();
         assert_eq!(attempt.commit().map(drop).unwrap_err().status, khonsu_status::InvalidState);

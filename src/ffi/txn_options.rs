@@ -25,19 +25,19 @@ impl Handle for khonsu_txn_options {
     type Owner = Box<stm::TransactionOptions>;
 }
 
-/// Runs `with` on the options behind the handle, on the defaults for NULL.
+/// The options behind the handle, the defaults for NULL.
 ///
 /// # Safety
-/// Rule 1 holds for `options`.
-pub(crate) unsafe fn or_default<T>(
+/// Rule 1 holds for `options`, and nobody changes them during `'a`.
+#[inline]
+pub(crate) unsafe fn or_default<'a>(
     options: *const khonsu_txn_options,
-    with: impl FnOnce(&stm::TransactionOptions) -> T,
-) -> Result<T, Failure> {
+) -> Result<&'a stm::TransactionOptions, Failure> {
     if options.is_null() {
-        return Ok(with(&stm::TransactionOptions::default()));
+        return Ok(&stm::TransactionOptions::DEFAULT);
     }
     // SAFETY: rule 1.
-    Ok(with(unsafe { borrow(options, "options") }?))
+    unsafe { borrow(options, "options") }
 }
 
 /// Changes the options behind the handle.

@@ -40,10 +40,16 @@ impl Clock {
     /// SeqCst: ordered against the registration of snapshots (see [`super::snapshot`]); as an acquire load it pairs
     /// with the increment in [`draw`](Clock::draw), which comes after all installs of the transaction it is drawn for,
     /// or with the store in [`show`](Clock::show).
+    #[inline]
     pub fn now(&self) -> u64 {
+        self.visible().load(Ordering::SeqCst)
+    }
+
+    /// What `now` loads, for who loads it twice.
+    #[inline]
+    pub fn visible(&self) -> &AtomicU64 {
         let Drawn { version, is_logged } = &*self.drawn;
-        let visible = if *is_logged { &*self.visible } else { version };
-        visible.load(Ordering::SeqCst)
+        if *is_logged { &self.visible } else { version }
     }
 
     /// The newest version that was drawn. (SeqCst: as above.)

@@ -7,7 +7,7 @@ use crossbeam_utils::CachePadded;
 use super::clock::Clock;
 use super::commit_log::CommitLog;
 use super::group_commit::GroupCommit;
-use super::memory::{Participant, Pool};
+use super::memory::{Participant, Pool, Reuse};
 use super::memory_budget::MemoryBudget;
 use super::meters::{self, Meters, Tally};
 use super::options::Options;
@@ -50,6 +50,16 @@ pub(crate) struct Context<C: Send + Sync + 'static> {
     pub let_go: usize,
 }
 
+impl<C: Chunk> Reuse for Context<C> {
+    fn clear(&mut self) {
+        self.set.clear();
+    }
+
+    fn is_clear(&self) -> bool {
+        self.set.is_clear()
+    }
+}
+
 /// Keeps a stored database open: its handles and transactions have a count of it, those of the storage's own threads do
 /// not. With the last one the log is closed, before that handle or transaction is gone.
 pub(crate) struct Keeper<C: 'static>(Option<Arc<Log<C>>>);
@@ -70,6 +80,13 @@ impl<C> Keeper<C> {
     /// Of a database in memory, or of whoever must not keep one open.
     pub fn none() -> Self {
         Keeper(None)
+    }
+}
+
+impl<C> Keeper<C> {
+    /// Whether there is anything that its end may end.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
     }
 }
 

@@ -454,6 +454,7 @@ mod tests {
     use super::super::database::{Context, Keeper};
     use super::super::memory::{Claim, Installation, Owner, Pool};
     use super::super::options::{IsolationLevel, Options, TransactionOptions};
+    use super::super::snapshot::{Registration, SlotWord};
     use super::super::transaction::Transaction;
     use super::*;
     use crate::stm::value::tests::{Rows, rows};
@@ -499,11 +500,11 @@ mod tests {
         installation
     }
 
-    fn register(pool: &DatabasePool<Rows>, slot: &mut Slot) -> u64 {
-        let word = &slot.parts().2.word;
-        let snapshot = word.register(&pool.shared().clock);
-        word.keep_later(snapshot);
-        snapshot
+    fn register(pool: &Arc<DatabasePool<Rows>>) -> (Slot, u64) {
+        let register = |word: &SlotWord| word.register(Registration::Snapshot, &pool.shared().clock);
+        let (mut slot, snapshot) = pool.claim_by(register, Database::context);
+        slot.parts().2.word.keep_later(snapshot);
+        (slot, snapshot)
     }
 
     /// One has certified a transaction and stops before it says so; the next finds the marks that this one has left.
@@ -513,8 +514,7 @@ mod tests {
         let mut helper = pool.claim(Database::context);
         let guard = helper.parts().0.participant.pin();
         overtake(&pool, b"x");
-        let mut slot = pool.claim(Database::context);
-        let snapshot = register(&pool, &mut slot);
+        let (mut slot, snapshot) = register(&pool);
         overtake(&pool, b"x");
         let footprint =
             Footprint { reads: vec![read(&pool, b"x", &guard)], ranges: Arc::from([KeyRange::prefix(b"range/")]) };
@@ -535,8 +535,7 @@ mod tests {
             (0..=LENGTH).for_each(|number| overtake(&pool, &key(number)));
             let mut helper = pool.claim(Database::context);
             let guard = helper.parts().0.participant.pin();
-            let mut slots: Vec<Slot> = (0..LENGTH).map(|_| pool.claim(Database::context)).collect();
-            let snapshots: Vec<u64> = slots.iter_mut().map(|slot| register(&pool, slot)).collect();
+            let (mut slots, snapshots): (Vec<Slot>, Vec<u64>) = (0..LENGTH).map(|_| register(&pool)).unzip();
             let mut chain = Vec::new();
             for (number, slot) in slots.iter_mut().enumerate() {
                 let reads = vec![read(&pool, &key(number), &guard)];

@@ -48,6 +48,14 @@ mod points {
         // ---- begin and end ----
         /// Nothing has been done yet.
         BeforeClaim,
+        /// A slot is claimed with a snapshot that is not known to be one.
+        SnapshotPublished,
+        /// The clock has moved, and the slot keeps everything from about now on.
+        SnapshotAnnounced,
+        /// The snapshot is taken and not registered.
+        SnapshotTaken,
+        /// The snapshot is registered.
+        SnapshotRegistered,
         /// A slot is claimed, and has no context yet if it is used for the first time.
         SlotClaimed,
         /// All slots are claimed and there are to be more.
@@ -56,13 +64,7 @@ mod points {
         MoreSlots,
         /// A segment of an array is made and not published.
         SegmentMade,
-        /// The slot keeps everything from about now on.
-        SnapshotAnnounced,
-        /// The snapshot is taken and not registered.
-        SnapshotTaken,
-        /// The snapshot is registered.
-        SnapshotRegistered,
-        /// The transaction is over and has given its snapshot up, but not its slot.
+        /// A commit is over and has given its snapshot up to reclaim.
         SnapshotGivenUp,
         /// The slot is clean and still claimed.
         BeforeSlotReleased,

@@ -71,19 +71,23 @@ pub struct TransactionOptions {
     pub backoff_maximum: Duration,
 }
 
+impl TransactionOptions {
+    pub(crate) const DEFAULT: TransactionOptions = TransactionOptions {
+        isolation: None,
+        conflict_resolution: None,
+        durability: None,
+        read_only: false,
+        max_bytes: None,
+        max_attempts: None,
+        timeout: None,
+        backoff_initial: Duration::from_micros(10),
+        backoff_maximum: Duration::from_millis(10),
+    };
+}
+
 impl Default for TransactionOptions {
     fn default() -> Self {
-        TransactionOptions {
-            isolation: None,
-            conflict_resolution: None,
-            durability: None,
-            read_only: false,
-            max_bytes: None,
-            max_attempts: None,
-            timeout: None,
-            backoff_initial: Duration::from_micros(10),
-            backoff_maximum: Duration::from_millis(10),
-        }
+        TransactionOptions::DEFAULT
     }
 }
 

@@ -63,8 +63,9 @@ impl<C: Send + Sync + 'static> Reclaimer<C> {
 }
 
 impl<C: Chunk> Database<C> {
-    /// Reclaims after a commit of so many writes and bytes, if enough has come together. The caller must not be
-    /// pinned: its pin would keep what is flushed from being freed.
+    /// Reclaims after a commit of so many writes and bytes, if enough has come together; then the snapshot is given up
+    /// first, which might keep what they have superseded. The caller must not be pinned: its pin would keep what is
+    /// flushed from being freed.
     pub fn reclaim_after(
         &self,
         writes: usize,
@@ -80,6 +81,8 @@ impl<C: Chunk> Database<C> {
         }
         let budget = context.writes + WRITES;
         (context.writes, context.written) = (0, 0);
+        presence.word.give_up();
+        fail_point!(SnapshotGivenUp);
         context.live.scan(&self.clock, pool.words());
         let Context { participant, live, .. } = context;
         let guard = participant.pin();

@@ -1,11 +1,15 @@
 //! Registered snapshots: what running transactions can still see, and so what must not be reclaimed.
 //!
-//! A transaction publishes its snapshot in the word of its slot. Reclamation reads all words and keeps what they need.
-//! Both sides race; this is why nothing is lost:
+//! A transaction publishes its snapshot in the word of its slot, by the very swap that claims the slot. Reclamation
+//! reads all words and keeps what they need. Both sides race; this is why nothing is lost:
 //!
-//! - Registering first publishes "everything from about now on", then reads the clock, then publishes exactly that
-//!   number. A scan that has missed the first store read the clock, its `bound`, before: so the snapshot is not below
-//!   the bound, and a scan keeps whatever a snapshot from its bound on can see. (All of these are SeqCst.)
+//! - Registering reads the clock, publishes that number, and reads the clock again. A scan that has missed what was
+//!   published read the clock, its `bound`, before the second reading. If that gives the same number, it is the
+//!   snapshot, which is not below the bound then; and a scan keeps whatever a snapshot from its bound on can see. (All
+//!   of these are SeqCst.)
+//! - If it gives another one, what was published is worth nothing: "everything from about now on" takes its place, then
+//!   the clock is read once more, for the snapshot, and then exactly that is published. A scan that has missed the store
+//!   in the middle, whether or not it has seen the first number, has a bound that is not above the snapshot either.
 //! - A committer whose reads must be certified at a later version says "everything from my snapshot on" before it can
 //!   be stamped, so that no version between its snapshot and its stamp is taken away from its validation. A scan that
 //!   has missed this has a bound below the stamp, and keeps all versions whose successor is later than the bound. One
@@ -23,12 +27,28 @@ use super::sync::{AtomicU64, Ordering};
 const EXACT: u64 = 1;
 const FLOOR: u64 = 2;
 const FROM_HERE_ON: u64 = 3;
+/// 0: no snapshot.
 const KIND: u64 = 3;
 /// Set beside the kind by transactions that are serializable and were declared read-only.
 const READ_ONLY: u64 = 4;
-const KIND_BITS: u32 = 3;
+/// Somebody has the slot. All bits but the next one are theirs alone to change.
+const CLAIMED: u64 = 8;
+/// The slot must hold no count of the pool when it is free (see [`super::memory::Pool`]).
+const CLOSING: u64 = 16;
+const VERSION_SHIFT: u32 = 5;
 
-/// The snapshot that the transaction in a slot holds.
+/// What a transaction registers when it begins, of everything committed so far.
+#[derive(Clone, Copy)]
+#[repr(u64)]
+pub(crate) enum Registration {
+    Snapshot = EXACT,
+    /// Of a read-only transaction, of which certification must know.
+    ReadOnlySnapshot = EXACT | READ_ONLY,
+    /// That tombstones which are later must stay.
+    Floor = FLOOR,
+}
+
+/// Who has a slot: nobody, or a transaction, with the snapshot that it holds.
 pub(crate) struct SlotWord {
     word: AtomicU64,
     /// The newest snapshot of the read-only transactions that the slot has had.
@@ -40,30 +60,57 @@ impl SlotWord {
         SlotWord { word: AtomicU64::new(0), read_only: AtomicU64::new(0) }
     }
 
-    /// Takes a snapshot of everything committed so far, and keeps it from being reclaimed.
-    pub fn register(&self, clock: &Clock) -> u64 {
-        self.publish(EXACT, clock)
+    /// Claims the slot, without a snapshot; `None` where somebody has it.
+    pub fn claim(&self) -> Option<()> {
+        self.claim_with(0)
     }
 
-    /// The same for a read-only transaction, of which certification must know.
-    pub fn register_read_only(&self, clock: &Clock) -> u64 {
-        self.publish(EXACT | READ_ONLY, clock)
+    #[inline(always)]
+    fn claim_with(&self, registered: u64) -> Option<()> {
+        let free = self.word.load(Ordering::Relaxed);
+        if free & CLAIMED != 0 {
+            return None;
+        }
+        // SeqCst: see the head of this file; as an acquire it pairs with the release in `release`.
+        let claimed =
+            self.word.compare_exchange(free, free | CLAIMED | registered, Ordering::SeqCst, Ordering::Relaxed);
+        claimed.ok().map(drop)
     }
 
-    /// Keeps tombstones later than everything committed so far.
-    pub fn register_floor(&self, clock: &Clock) -> u64 {
-        self.publish(FLOOR, clock)
+    /// Claims the slot, and takes a snapshot of everything committed so far, which is kept from being reclaimed. `None`
+    /// where somebody has the slot.
+    #[inline(always)]
+    pub fn register(&self, registration: Registration, clock: &Clock) -> Option<u64> {
+        let kind = registration as u64;
+        let now = clock.visible();
+        let snapshot = now.load(Ordering::SeqCst);
+        self.claim_with(snapshot << VERSION_SHIFT | kind)?;
+        fail_point!(SnapshotPublished);
+        let snapshot =
+            if now.load(Ordering::SeqCst) == snapshot { snapshot } else { self.register_again(snapshot, kind, clock) };
+        fail_point!(SnapshotRegistered);
+        Some(snapshot)
     }
 
-    fn publish(&self, kind: u64, clock: &Clock) -> u64 {
-        self.word.store(clock.now() << KIND_BITS | kind | FROM_HERE_ON, Ordering::SeqCst);
+    /// Takes a snapshot although the clock moves.
+    #[cold]
+    #[inline(never)]
+    fn register_again(&self, from: u64, kind: u64, clock: &Clock) -> u64 {
+        self.change(from, kind | FROM_HERE_ON, Ordering::SeqCst);
         fail_point!(SnapshotAnnounced);
         let snapshot = clock.now();
         fail_point!(SnapshotTaken);
         // Release is enough: a scan that reads the older, wider word only keeps more.
-        self.word.store(snapshot << KIND_BITS | kind, Ordering::Release);
-        fail_point!(SnapshotRegistered);
+        self.change(snapshot, kind, Ordering::Release);
         snapshot
+    }
+
+    /// Puts a version and a kind in place of what the claimed word says of them.
+    fn change(&self, version: u64, kind: u64, order: Ordering) {
+        let new = version << VERSION_SHIFT | kind | CLAIMED;
+        // Relaxed: but for `CLOSING`, which stays as it is or becomes, the word is the caller's own.
+        let differing = (self.word.load(Ordering::Relaxed) ^ new) & !CLOSING;
+        self.word.fetch_xor(differing, order);
     }
 
     /// Takes a snapshot of everything committed so far for the time until `back_to_floor`.
@@ -76,37 +123,74 @@ impl SlotWord {
     pub fn back_to_floor(&self, floor: u64) {
         fail_point!(BeforeBackToFloor);
         // Release: the reads come before; pairs with the scan's load.
-        self.word.store(floor << KIND_BITS | FLOOR, Ordering::Release);
+        self.change(floor, FLOOR, Ordering::Release);
     }
 
     /// Keeps all versions later than the snapshot, too.
     pub fn keep_later(&self, snapshot: u64) {
-        self.word.store(snapshot << KIND_BITS | FROM_HERE_ON, Ordering::SeqCst);
+        self.change(snapshot, FROM_HERE_ON, Ordering::SeqCst);
     }
 
+    /// Whether a snapshot is held.
     pub fn is_held(&self) -> bool {
-        self.word.load(Ordering::Relaxed) != 0
+        self.word.load(Ordering::Relaxed) & KIND != 0
     }
 
-    /// Gives the snapshot up.
-    pub fn clear(&self) {
-        // Relaxed: the word is the caller's own; the store is released by the next one.
+    /// Gives the snapshot up, ahead of the slot.
+    pub fn give_up(&self) {
+        self.remember_read_only();
+        // Release: the reads of the snapshot come before; pairs with the scan's load.
+        self.change(0, 0, Ordering::Release);
+    }
+
+    /// Gives the slot up, with the snapshot. False where it is closing: it is still the caller's then.
+    #[inline(always)]
+    #[must_use]
+    pub fn release(&self) -> bool {
+        let word = self.remember_read_only();
+        word & CLOSING == 0
+            // Release: the reads of the snapshot come before, which pairs with the scan's load, and what was done with
+            // the slot, which pairs with the next claim.
+            && self.word.compare_exchange(word, 0, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// Gives up a slot that is closing, and stays so.
+    pub fn release_closing(&self) {
+        // Release: as in `release`. Nobody but the caller changes the word, as all that others do is to set what is set.
+        self.word.store(CLOSING, Ordering::Release);
+    }
+
+    /// Marks the slot as closing; true: nobody had it, and the caller has claimed it.
+    pub fn close(&self) -> bool {
+        // AcqRel: acquire, as in `claim`; release, so that the slot is handed on as it was.
+        self.word.fetch_or(CLAIMED | CLOSING, Ordering::AcqRel) & CLAIMED == 0
+    }
+
+    /// Marks a slot of the caller's as closing.
+    pub fn close_claimed(&self) {
+        // Relaxed: the caller itself comes to see it.
+        self.word.fetch_or(CLOSING, Ordering::Relaxed);
+    }
+
+    /// Gives the word.
+    fn remember_read_only(&self) -> u64 {
+        // Relaxed: the word is the caller's own; the store is released by the next one to it.
         let word = self.word.load(Ordering::Relaxed);
         if word & READ_ONLY != 0 {
-            self.read_only.store(word >> KIND_BITS, Ordering::Relaxed);
+            self.read_only.store(word >> VERSION_SHIFT, Ordering::Relaxed);
         }
-        // Release: the reads of the snapshot come before; pairs with the scan's load.
-        self.word.store(0, Ordering::Release);
+        word
     }
 
-    /// The newest snapshot of a read-only transaction that has this slot, or had it; `u64::MAX` while one begins.
+    /// The newest snapshot of a read-only transaction that has this slot, or had it; `u64::MAX` while one begins and the
+    /// clock moves.
     ///
     /// One that this misses takes its snapshot after the call. (SeqCst: see the head of this file.)
     pub fn newest_read_only(&self) -> u64 {
         let word = self.word.load(Ordering::SeqCst);
         match (word & READ_ONLY, word & KIND) {
             (READ_ONLY, FROM_HERE_ON) => u64::MAX,
-            (READ_ONLY, _) => word >> KIND_BITS,
+            (READ_ONLY, _) => word >> VERSION_SHIFT,
             // Relaxed: the load above acquires what was stored before the word was cleared.
             _ => self.read_only.load(Ordering::Relaxed),
         }
@@ -139,16 +223,14 @@ impl LiveSnapshots {
         fail_point!(BeforeSnapshotsScanned);
         for word in words {
             let word = word.word.load(Ordering::SeqCst);
-            if word == 0 {
-                continue;
-            }
-            let snapshot = word >> KIND_BITS;
-            self.floor = self.floor.min(snapshot);
+            let snapshot = word >> VERSION_SHIFT;
             match word & KIND {
+                0 => continue,
                 EXACT => self.exact.push(snapshot),
                 FROM_HERE_ON => self.from_here_on = self.from_here_on.min(snapshot),
                 _ => {}
             }
+            self.floor = self.floor.min(snapshot);
         }
         self.exact.sort_unstable();
         self.exact.dedup();
@@ -192,11 +274,11 @@ mod tests {
         for _ in 0..10 {
             clock.draw();
         }
-        assert_eq!(words[0].register(&clock), 10);
+        assert_eq!(words[0].register(Registration::Snapshot, &clock), Some(10));
         for _ in 0..10 {
             clock.draw();
         }
-        assert_eq!(words[1].register(&clock), 20);
+        assert_eq!(words[1].register(Registration::Snapshot, &clock), Some(20));
         for _ in 0..10 {
             clock.draw();
         }
@@ -209,10 +291,10 @@ mod tests {
         words[0].keep_later(10);
         let live = scan(&clock, &words);
         assert!(live.needs(11, 12) && !live.needs(5, 10));
-        words[0].clear();
-        words[1].clear();
+        words[0].give_up();
+        assert!(words[1].release() && words[1].claim().is_some(), "claimed, and without a snapshot");
         assert_eq!(scan(&clock, &words).floor(), 30);
-        assert_eq!(words[2].register_floor(&clock), 30);
+        assert_eq!(words[2].register(Registration::Floor, &clock), Some(30));
         clock.draw();
         let live = scan(&clock, &words);
         assert!(live.floor() == 30 && !live.needs(30, 31), "a floor keeps no old version");
@@ -227,14 +309,27 @@ mod tests {
     fn slots_remember_their_newest_read_only_snapshot() {
         let (clock, word) = (Clock::new(), SlotWord::new());
         clock.draw();
-        assert_eq!((word.register(&clock), word.newest_read_only()), (1, 0));
-        word.clear();
-        assert_eq!((word.register_read_only(&clock), word.newest_read_only()), (1, 1));
+        assert_eq!((word.register(Registration::Snapshot, &clock), word.newest_read_only()), (Some(1), 0));
+        assert!(word.release());
+        assert_eq!((word.register(Registration::ReadOnlySnapshot, &clock), word.newest_read_only()), (Some(1), 1));
         clock.draw();
         assert_eq!(scan(&clock, std::slice::from_ref(&word)).floor(), 1);
-        word.clear();
-        assert!(!word.is_held());
-        word.register_floor(&clock);
+        assert!(word.release() && !word.is_held());
+        word.register(Registration::Floor, &clock);
         assert_eq!(word.newest_read_only(), 1);
+    }
+
+    #[test]
+    fn a_slot_is_claimed_once_and_closes_with_its_claim() {
+        let (clock, word) = (Clock::new(), SlotWord::new());
+        assert_eq!(word.register(Registration::Snapshot, &clock), Some(0));
+        assert!(word.register(Registration::Floor, &clock).is_none() && word.claim().is_none() && word.is_held());
+        assert!(!word.close(), "somebody has it");
+        word.keep_later(0);
+        assert!(word.is_held() && !word.release());
+        word.release_closing();
+        assert!(!word.is_held() && word.close(), "nobody has it");
+        word.release_closing();
+        assert!(word.claim().is_some() && !word.release(), "it stays so");
     }
 }

@@ -15,10 +15,10 @@ use super::evictable::{Evictable, VersionValue};
 use super::few::Few;
 use super::global_id::GlobalId;
 use super::key::{KeyBytes, KeyRange, check_key};
-use super::memory::{Claim, Presence, Version};
+use super::memory::{Claim, Presence, Reuse, Version};
 use super::options::{Direction, Durability, IsolationLevel, TransactionOptions};
 use super::prepare::{PrepareOptions, Vote};
-use super::snapshot::SlotWord;
+use super::snapshot::{Registration, SlotWord};
 use super::sync::Ordering;
 use super::sync::uncontended::AtomicU64;
 use super::value::{Chunk, Value};
@@ -58,15 +58,24 @@ struct Settings {
     priority: Option<(u64, Instant)>,
 }
 
-/// A claimed context in use. Ending, in whichever way, leaves it clean for the next.
+/// A claimed context in use.
 pub(super) struct Open<C: Chunk> {
     claim: Claim<Context<C>, Database<C>, C>,
-    _keeper: Keeper<C>,
+    keeper: Keeper<C>,
 }
 
 impl<C: Chunk> Open<C> {
+    /// Without a snapshot.
     pub fn new(pool: &Arc<DatabasePool<C>>, keeper: &Keeper<C>) -> Self {
-        Open { claim: pool.claim(Database::context), _keeper: keeper.clone() }
+        Open { claim: pool.claim(Database::context), keeper: keeper.clone() }
+    }
+
+    /// With a snapshot of everything committed so far, which is given as well.
+    #[inline(always)]
+    pub fn register(pool: &Arc<DatabasePool<C>>, keeper: &Keeper<C>, registration: Registration) -> (Self, u64) {
+        let clock = &pool.shared().clock;
+        let (claim, snapshot) = pool.claim_by(|word| word.register(registration, clock), Database::context);
+        (Open { claim, keeper: keeper.clone() }, snapshot)
     }
 
     /// What a commit works on.
@@ -80,16 +89,8 @@ impl<C: Chunk> Open<C> {
     }
 }
 
-impl<C: Chunk> Drop for Open<C> {
-    fn drop(&mut self) {
-        let (context, _, presence) = self.claim.parts();
-        presence.word.clear();
-        fail_point!(SnapshotGivenUp);
-        context.set.clear();
-    }
-}
-
 impl<C: Chunk> Transaction<C> {
+    #[inline(always)]
     pub(super) fn begin(
         pool: &Arc<DatabasePool<C>>,
         keeper: &Keeper<C>,
@@ -97,21 +98,21 @@ impl<C: Chunk> Transaction<C> {
         priority: Option<u64>,
     ) -> Self {
         let defaults = &pool.shared().options;
+        let isolation = options.isolation.unwrap_or(defaults.isolation);
+        let registration = match isolation {
+            IsolationLevel::ReadCommitted => Registration::Floor,
+            IsolationLevel::Serializable if options.read_only => Registration::ReadOnlySnapshot,
+            IsolationLevel::RepeatableRead | IsolationLevel::Serializable => Registration::Snapshot,
+        };
+        fail_point!(BeforeClaim);
+        let (open, snapshot) = Open::register(pool, keeper, registration);
         let settings = Settings {
-            isolation: options.isolation.unwrap_or(defaults.isolation),
+            isolation,
             conflict_resolution: options.conflict_resolution.unwrap_or(defaults.conflict_resolution),
             durability: options.durability.unwrap_or(defaults.durability),
             read_only: options.read_only,
             max_bytes: options.max_bytes.or(defaults.max_transaction_bytes),
             priority: priority.map(|priority| (priority, Instant::now())),
-        };
-        fail_point!(BeforeClaim);
-        let mut open = Open::new(pool, keeper);
-        let (_, pool, word) = open.parts();
-        let snapshot = match settings.isolation {
-            IsolationLevel::ReadCommitted => word.register_floor(&pool.shared().clock),
-            IsolationLevel::Serializable if settings.read_only => word.register_read_only(&pool.shared().clock),
-            IsolationLevel::RepeatableRead | IsolationLevel::Serializable => word.register(&pool.shared().clock),
         };
         Transaction { open: Some(open), settings, snapshot, commit_version: None, id: None }
     }
@@ -587,6 +588,9 @@ impl<C: Chunk> Transaction<C> {
     /// appended rows do not fit, [`Error::Storage`] when a database that is stored cannot store it,
     /// [`Error::InvalidState`] after the end. It has ended then, too, and nothing is applied.
     pub fn commit(&mut self) -> Result<u64, Error> {
+        if let Some(version) = self.commit_nothing() {
+            return Ok(version);
+        }
         let Some(mut open) = self.open.take() else { return Err(ENDED) };
         let (context, pool, presence) = open.claim.parts();
         let committed = self.settings.commit(self.snapshot, context, pool, presence);
@@ -596,6 +600,29 @@ impl<C: Chunk> Transaction<C> {
             Err(error) => self.settings.failed(error, context, pool.shared()),
         }
         committed
+    }
+
+    /// Commits one that has nothing to commit and leaves nothing to clear away, in a few steps that cannot fail. `None`:
+    /// there is more to do.
+    #[inline(always)]
+    pub(crate) fn commit_nothing(&mut self) -> Option<u64> {
+        if self.settings.isolation == IsolationLevel::ReadCommitted {
+            return None;
+        }
+        let Open { mut claim, keeper } = self.open.take()?;
+        let (context, _, presence) = claim.parts();
+        if !context.is_clear() || !keeper.is_none() {
+            self.open = Some(Open { claim, keeper });
+            return None;
+        }
+        presence.committed();
+        if let Err(mut claim) = claim.end() {
+            claim.parts().2.not_committed();
+            self.open = Some(Open { claim, keeper });
+            return None;
+        }
+        self.commit_version = Some(self.snapshot);
+        Some(self.snapshot)
     }
 
     /// Ends the transaction by the first phase of a two-phase commit. After [`Vote::Yes`] it is decided by its global id,
@@ -654,10 +681,7 @@ impl<C: Chunk> Transaction<C> {
         if isolation != IsolationLevel::ReadCommitted {
             return Ok(None);
         }
-        let mut holder = Open::new(open.claim.pool(), &Keeper::none());
-        let (_, pool, word) = holder.parts();
-        let snapshot = word.register(&pool.shared().clock);
-        Ok(Some((holder, snapshot)))
+        Ok(Some(Open::register(open.claim.pool(), &Keeper::none(), Registration::Snapshot)))
     }
 }
 
@@ -732,7 +756,6 @@ impl Settings {
         let committer = Committer { pool, guard: &guard, presence, participant, snapshot, durability };
         let writes = self.plan(set, &committer)?;
         let committed = committer.commit(&writes, footprint);
-        presence.word.clear();
         let (count, bytes) = (writes.len(), set.staged_bytes);
         drop(guard);
         fail_point!(CommitOver);
@@ -891,8 +914,9 @@ fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {
 
 impl<C: Chunk> Drop for Transaction<C> {
     fn drop(&mut self) {
-        // Fails only when it has ended, and then there is nothing to do.
-        _ = self.rollback();
+        if self.is_open() {
+            _ = self.rollback();
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::prepare::{PrepareOptions, Vote};
 use super::prepared::PreparedInfo;
 use super::restore::Restore;
 use super::retry::RetryPolicy;
+use super::snapshot::Registration;
 use super::transaction::{Open, Transaction};
 use super::value::Chunk;
 
@@ -141,6 +142,7 @@ impl<C: Chunk> TransactionManager<C> {
     }
 
     /// Begins a transaction.
+    #[inline(always)]
     pub fn begin(&self, options: &TransactionOptions) -> Transaction<C> {
         Transaction::begin(&self.pool, &self.keeper, options, None)
     }
@@ -206,10 +208,9 @@ impl<C: Chunk> TransactionManager<C> {
     /// # Errors
     /// [`Error::UnknownId`], [`Error::Busy`], and what the log fails with: it is in doubt still then.
     pub(crate) fn decide(&self, id: &GlobalId, decision: Decision, heuristic: bool) -> Result<Outcome, Error> {
-        let mut open = Open::new(&self.pool, &self.keeper);
+        let (mut open, snapshot) = Open::register(&self.pool, &self.keeper, Registration::Snapshot);
         let (context, pool, presence) = open.commit_parts();
         let database = pool.shared();
-        let snapshot = presence.word.register(&database.clock);
         let participant = &context.participant;
         let guard = participant.pin();
         let prepared = &database.prepared;
@@ -219,14 +220,13 @@ impl<C: Chunk> TransactionManager<C> {
         let committer = Committer { pool, guard: &guard, presence, participant, snapshot, durability };
         let decided = committer.decide_prepared(&transaction, decision, heuristic);
         let ((writes, bytes), held) = (transaction.size(), transaction.held());
-        presence.word.clear();
         drop(guard);
-        database.reclaim_after(writes, bytes, context, pool, presence);
         if let (Ok(outcome), false) = (&decided, was_decided) {
             match outcome.decision {
                 Decision::Commit => presence.committed(),
                 Decision::Rollback => database.meters.rolled_back(),
             }
+            database.reclaim_after(writes, bytes, context, pool, presence);
             database.free_after(held, context);
             if let Some(budget) = database.memory_budget() {
                 budget.shrink();

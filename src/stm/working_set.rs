@@ -113,10 +113,14 @@ impl<C> WorkingSet<C> {
         self.entries.is_empty() && self.ranges.is_empty()
     }
 
+    /// Whether there is nothing to forget. Much of what is run reads without a trace.
+    pub fn is_clear(&self) -> bool {
+        self.is_untouched() && self.next_savepoint == 1
+    }
+
     /// Forgets everything. Very large buffers are given back.
     pub fn clear(&mut self) {
-        // Much of what is run reads without a trace.
-        if self.is_untouched() && self.next_savepoint == 1 {
+        if self.is_clear() {
             return;
         }
         self.entries.clear();

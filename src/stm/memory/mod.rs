@@ -54,7 +54,7 @@ pub(crate) use descriptor::{Descriptor, Installation, LoggedDecision, Phase};
 pub(crate) use index::HashIndex;
 pub(crate) use order::OrderIndex;
 pub(crate) use participant::{Owner, Participant};
-pub(crate) use pool::{Claim, Pool, Presence};
+pub(crate) use pool::{Claim, Pool, Presence, Reuse};
 pub(crate) use reader_mark::ReaderMark;
 pub(crate) use recent::Recent;
 pub(crate) use record::{Head, Record, RecordRef, Residue};

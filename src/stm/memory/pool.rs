@@ -1,5 +1,6 @@
 //! The pool of transaction contexts. A slot holds what one running transaction needs, and what the others see of it.
-//! Slots are claimed by one swap, reused by whoever comes next, and freed with the database.
+//! Slots are claimed by one swap, reused by whoever comes next, and freed with the database. The word that is swapped
+//! has the snapshot as well: see [`crate::stm::snapshot`].
 //!
 //! Whoever has claimed a slot keeps the pool. Counting that would make all threads write one line of memory twice a
 //! transaction, so a free slot goes on holding its count of the pool for the next to claim it. That is a cycle, which
@@ -17,7 +18,7 @@ use super::notes::Notes;
 use super::segments::Segments;
 use crate::stm::meters::Tally;
 use crate::stm::snapshot::SlotWord;
-use crate::stm::sync::{self, AtomicBool, AtomicU8, AtomicUsize, Ordering, thread_local, uncontended};
+use crate::stm::sync::{self, AtomicBool, AtomicUsize, Ordering, thread_local, uncontended};
 
 const FIRST_SEGMENT_BITS: u32 = if sync::MODELLED { 1 } else { 4 };
 const SEGMENTS: usize = 28;
@@ -35,17 +36,12 @@ pub(crate) struct Pool<T, S, C> {
 
 struct Slot<T, S, C> {
     presence: CachePadded<Presence<C>>,
-    /// [`CLAIMED`] and [`CLOSING`], or 0.
-    state: AtomicU8,
     /// Of whoever has claimed the slot; made by the first.
     context: UnsafeCell<Option<T>>,
-    /// A count of the pool; always there while it is claimed by [`Pool::claim`]. Touched like the context.
+    /// A count of the pool; always there while it is claimed by [`Pool::claim`], and never without a context. Touched
+    /// like that.
     pool: UnsafeCell<Option<Arc<Pool<T, S, C>>>>,
 }
-
-const CLAIMED: u8 = 1;
-/// The slot must hold no count of the pool when it is free.
-const CLOSING: u8 = 2;
 
 /// What the others see of the transaction in a slot.
 pub(crate) struct Presence<C> {
@@ -76,6 +72,12 @@ impl<C> Presence<C> {
         self.commits.store(self.commits.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// Takes that back.
+    pub fn not_committed(&self) {
+        // Relaxed: as above.
+        self.commits.store(self.commits.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+    }
+
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
@@ -85,7 +87,6 @@ impl<T, S, C> Default for Slot<T, S, C> {
     fn default() -> Self {
         Slot {
             presence: CachePadded::new(Presence::new()),
-            state: AtomicU8::new(0),
             context: UnsafeCell::new(None),
             pool: UnsafeCell::new(None),
         }
@@ -93,7 +94,7 @@ impl<T, S, C> Default for Slot<T, S, C> {
 }
 
 // SAFETY: a context is touched only by the thread that has claimed its slot; the claim hands it over (acquire and
-// release of `state`). Contexts must be `Send`; the shared part is shared.
+// release of the word). Contexts must be `Send`; the shared part is shared.
 unsafe impl<T: Send, S: Send + Sync, C: Send + Sync> Sync for Pool<T, S, C> {}
 // SAFETY: as above.
 unsafe impl<T: Send, S: Send, C: Send + Sync> Send for Pool<T, S, C> {}
@@ -136,14 +137,7 @@ impl<T, S, C> Pool<T, S, C> {
         self.is_open.store(false, Ordering::SeqCst);
         for number in 0..self.len.load(Ordering::SeqCst) {
             let slot = self.slot(number);
-            let mut state = slot.state.load(Ordering::Relaxed);
-            // AcqRel: acquire, to take over the slot; release, so that it is handed on as it was.
-            while let Err(now) =
-                slot.state.compare_exchange(state, CLAIMED | CLOSING, Ordering::AcqRel, Ordering::Relaxed)
-            {
-                state = now;
-            }
-            if state & CLAIMED == 0 {
+            if slot.presence.word.close() {
                 fail_point!(SlotClosing);
                 // SAFETY: the claim is ours, and so is a count of the pool, by the borrow.
                 unsafe { Slot::release(slot) };
@@ -177,31 +171,50 @@ impl<T, S, C> Pool<T, S, C> {
     }
 
     /// Takes a slot; its context is made by `make` where it has none yet.
-    pub fn claim(self: &Arc<Self>, make: impl FnOnce(&S) -> T) -> Claim<T, S, C> {
+    pub fn claim(self: &Arc<Self>, make: impl FnOnce(&S) -> T) -> Claim<T, S, C>
+    where
+        T: Reuse,
+    {
+        self.claim_by(SlotWord::claim, make).0
+    }
+
+    /// Takes a slot whose word `take` can claim; gives what that gave.
+    #[inline(always)]
+    pub fn claim_by<R>(
+        self: &Arc<Self>,
+        take: impl Fn(&SlotWord) -> Option<R>,
+        make: impl FnOnce(&S) -> T,
+    ) -> (Claim<T, S, C>, R)
+    where
+        T: Reuse,
+    {
+        // Nearly always: the slot that this thread used last.
+        let slot = self.slot(HINT.with(Cell::get) & (self.len.load(Ordering::SeqCst) - 1));
+        let (slot, taken) = match take(&slot.presence.word) {
+            Some(taken) => (slot, taken),
+            None => self.claim_another(take),
+        };
+        fail_point!(SlotClaimed);
+        // SAFETY: the claim is ours.
+        if unsafe { (*slot.pool.get()).is_none() } {
+            self.prepare(slot, make);
+        }
+        (Claim { slot: NonNull::from(slot) }, taken)
+    }
+
+    /// Claims whichever slot can be, of more where none can be. It is gone to once, as the hint follows.
+    #[cold]
+    #[inline(never)]
+    fn claim_another<R>(&self, take: impl Fn(&SlotWord) -> Option<R>) -> (&Slot<T, S, C>, R) {
         loop {
             let len = self.len.load(Ordering::SeqCst);
-            // Nearly always the first: the slot that this thread used last. A longer way is gone once, as the hint
-            // follows.
             let start = HINT.with(Cell::get);
             for number in start..start + len {
                 let number = number & (len - 1);
                 let slot = self.slot(number);
-                if slot.try_claim() {
-                    if number != start {
-                        HINT.with(|hint| hint.set(number));
-                    }
-                    fail_point!(SlotClaimed);
-                    // SAFETY: the claim is ours.
-                    let (context, pool) = unsafe { (&mut *slot.context.get(), &mut *slot.pool.get()) };
-                    context.get_or_insert_with(|| make(&self.shared));
-                    if pool.is_none() {
-                        *pool = Some(Arc::clone(self));
-                        // SeqCst: see `close`.
-                        if !self.is_open.load(Ordering::SeqCst) {
-                            slot.state.fetch_or(CLOSING, Ordering::Relaxed);
-                        }
-                    }
-                    return Claim { slot: NonNull::from(slot) };
+                if let Some(taken) = take(&slot.presence.word) {
+                    HINT.with(|hint| hint.set(number));
+                    return (slot, taken);
                 }
             }
             fail_point!(BeforeMoreSlots);
@@ -211,6 +224,20 @@ impl<T, S, C> Pool<T, S, C> {
             fail_point!(MoreSlots);
         }
     }
+
+    /// Gives a slot that the caller has claimed a context and a count of the pool.
+    #[cold]
+    #[inline(never)]
+    fn prepare(self: &Arc<Self>, slot: &Slot<T, S, C>, make: impl FnOnce(&S) -> T) {
+        // SAFETY: the claim is the caller's.
+        let (context, pool) = unsafe { (&mut *slot.context.get(), &mut *slot.pool.get()) };
+        context.get_or_insert_with(|| make(&self.shared));
+        *pool = Some(Arc::clone(self));
+        // SeqCst: see `close`.
+        if !self.is_open.load(Ordering::SeqCst) {
+            slot.presence.word.close_claimed();
+        }
+    }
 }
 
 impl<T, S, C> Pool<T, S, C> {
@@ -218,7 +245,7 @@ impl<T, S, C> Pool<T, S, C> {
     pub fn visit_free(&self, mut visit: impl FnMut(&mut T)) {
         for number in 0..self.len() {
             let slot = self.slot(number);
-            if slot.try_claim() {
+            if slot.presence.word.claim().is_some() {
                 // SAFETY: the claim is ours.
                 if let Some(context) = unsafe { &mut *slot.context.get() } {
                     fail_point!(SlotVisited);
@@ -232,13 +259,6 @@ impl<T, S, C> Pool<T, S, C> {
 }
 
 impl<T, S, C> Slot<T, S, C> {
-    fn try_claim(&self) -> bool {
-        let state = self.state.load(Ordering::Relaxed);
-        state & CLAIMED == 0
-            // Acquire: pairs with the release in `release`.
-            && self.state.compare_exchange(state, state | CLAIMED, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
     /// Ends a claim. The slot may be gone then, with its pool; hence no reference to it.
     ///
     /// # Safety
@@ -246,12 +266,12 @@ impl<T, S, C> Slot<T, S, C> {
     unsafe fn release(slot: *const Self) {
         // SAFETY: the slot is there until the claim has ended, and the count of the pool is ours with the claim.
         let pool = unsafe {
-            // Release: hands the context over to the next claim.
-            if (*slot).state.compare_exchange(CLAIMED, 0, Ordering::Release, Ordering::Relaxed).is_ok() {
+            let presence: &Presence<C> = &(*slot).presence;
+            if presence.word.release() {
                 return;
             }
             let pool = (*(*slot).pool.get()).take();
-            (*slot).state.store(CLOSING, Ordering::Release);
+            presence.word.release_closing();
             pool
         };
         fail_point!(SlotClosed);
@@ -259,21 +279,42 @@ impl<T, S, C> Slot<T, S, C> {
     }
 }
 
+/// What is reused from claim to claim.
+pub(crate) trait Reuse {
+    /// Leaves it clean for the next.
+    fn clear(&mut self);
+    /// Whether it is.
+    fn is_clear(&self) -> bool;
+}
+
 /// A claimed slot: exclusive access to its context. It keeps the database alive.
-pub(crate) struct Claim<T, S, C> {
+pub(crate) struct Claim<T: Reuse, S, C> {
     slot: NonNull<Slot<T, S, C>>,
 }
 
 // SAFETY: it is exclusive access to a context, which is `Send`, and a count of the pool, which is shared.
-unsafe impl<T: Send, S: Send + Sync, C: Send + Sync> Send for Claim<T, S, C> {}
+unsafe impl<T: Reuse + Send, S: Send + Sync, C: Send + Sync> Send for Claim<T, S, C> {}
 // SAFETY: a shared claim gives access to the pool only, which is shared anyway.
-unsafe impl<T: Send, S: Send + Sync, C: Send + Sync> Sync for Claim<T, S, C> {}
+unsafe impl<T: Reuse + Send, S: Send + Sync, C: Send + Sync> Sync for Claim<T, S, C> {}
 
-impl<T, S, C> Claim<T, S, C> {
+impl<T: Reuse, S, C> Claim<T, S, C> {
     pub fn pool(&self) -> &Arc<Pool<T, S, C>> {
         // SAFETY: the slot has a count of the pool while it is claimed, so both live; only the end of the claim touches
         // it.
         unsafe { (*self.slot.as_ref().pool.get()).as_ref().unwrap_unchecked() }
+    }
+
+    /// Ends the claim of a context that is clear, if that takes no more than a swap; else gives it back.
+    #[inline(always)]
+    pub fn end(mut self) -> Result<(), Self> {
+        let (context, _, presence) = self.parts();
+        debug_assert!(context.is_clear());
+        fail_point!(BeforeSlotReleased);
+        if !presence.word.release() {
+            return Err(self);
+        }
+        std::mem::forget(self);
+        Ok(())
     }
 
     /// The context, with what it is used on.
@@ -285,8 +326,9 @@ impl<T, S, C> Claim<T, S, C> {
     }
 }
 
-impl<T, S, C> Drop for Claim<T, S, C> {
+impl<T: Reuse, S, C> Drop for Claim<T, S, C> {
     fn drop(&mut self) {
+        self.parts().0.clear();
         fail_point!(BeforeSlotReleased);
         // SAFETY: it is there as long as it is claimed; the claim ends here, and nothing is used afterwards.
         unsafe { Slot::release(self.slot.as_ptr()) };
@@ -296,6 +338,13 @@ impl<T, S, C> Drop for Claim<T, S, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Reuse for u32 {
+        fn clear(&mut self) {}
+        fn is_clear(&self) -> bool {
+            true
+        }
+    }
 
     #[test]
     fn claims_are_exclusive_and_contexts_reused() {

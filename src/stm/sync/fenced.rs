@@ -128,7 +128,7 @@ atomic!(AtomicBool, bool, swap fetch_or fetch_and);
 atomic!(AtomicPtr<T>, *mut T, swap);
 atomic!(AtomicU8, u8, swap fetch_or fetch_and);
 atomic!(AtomicU32, u32, swap fetch_add fetch_sub fetch_max fetch_min);
-atomic!(AtomicU64, u64, swap fetch_add fetch_sub fetch_max fetch_min fetch_or fetch_and);
+atomic!(AtomicU64, u64, swap fetch_add fetch_sub fetch_max fetch_min fetch_or fetch_and fetch_xor);
 atomic!(AtomicUsize, usize, swap fetch_add fetch_sub fetch_max fetch_min fetch_or fetch_and);
 
 impl Default for AtomicU64 {

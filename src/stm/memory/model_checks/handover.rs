@@ -10,7 +10,7 @@ use super::{Number, explore, spawn, value};
 use crate::stm::memory::blocks::Block;
 use crate::stm::memory::notes::Notes;
 use crate::stm::memory::record::RecordRef;
-use crate::stm::memory::{Head, Pool, Record, Stack, Version};
+use crate::stm::memory::{Head, Pool, Record, Reuse, Stack, Version};
 
 /// Each item is taken once, with what was written into it.
 #[test]
@@ -52,6 +52,13 @@ struct Context(UnsafeCell<u32>);
 
 // SAFETY: that one thread at a time uses it is what loom checks.
 unsafe impl Send for Context {}
+
+impl Reuse for Context {
+    fn clear(&mut self) {}
+    fn is_clear(&self) -> bool {
+        true
+    }
+}
 
 impl Context {
     fn count(&mut self) {
@@ -98,6 +105,30 @@ fn notes_of_slots() {
         found.extend(other.join().unwrap());
         found.sort_unstable();
         assert_eq!(found, [1, 2, 3]);
+    });
+}
+
+/// The last handle goes beside a transaction that begins and ends, and the pool goes once, with the last of them.
+#[test]
+fn a_pool_that_closes_beside_a_claim() {
+    explore(2, || {
+        let pool = Pool::<Context, (), u64>::new(());
+        pool.handle_made();
+        let gone = Arc::downgrade(&pool);
+        // The slot has a count of the pool, which closing is to take.
+        drop(pool.claim(|_| Context(UnsafeCell::new(0))));
+        let user = {
+            let pool = Arc::clone(&pool);
+            loom::thread::spawn(move || {
+                let mut claim = pool.claim(|_| Context(UnsafeCell::new(0)));
+                drop(pool);
+                claim.parts().0.count();
+            })
+        };
+        pool.handle_dropped();
+        drop(pool);
+        user.join().unwrap();
+        assert!(gone.upgrade().is_none());
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::phases::install;
 use super::{Shared, database, explore, spawn};
-use crate::stm::snapshot::SlotWord;
+use crate::stm::snapshot::{Registration, SlotWord};
 
 /// The read-only anomaly: the writer comes before somebody whom the reader has seen, and so before the reader, who has
 /// not seen the writer. One of the two must find out.
@@ -35,18 +35,20 @@ fn a_declared_reader_and_a_stale_writer() {
     explore(None, || {
         let (database, word) = (database(), loom::sync::Arc::new(SlotWord::new()));
         let low = database.clock.draw();
+        let other = spawn(&database, |database: &Shared| database.clock.draw());
         let reader = {
             let word = word.clone();
             spawn(&database, move |database: &Shared| {
-                let snapshot = word.register_read_only(&database.clock);
-                word.clear();
-                snapshot
+                let snapshot = word.register(Registration::ReadOnlySnapshot, &database.clock);
+                assert!(word.release());
+                snapshot.expect("nobody has the slot")
             })
         };
         // What the writer does when it is certified.
         let stamp = database.clock.draw();
         let commits = word.newest_read_only() < low;
         let snapshot = reader.join().unwrap();
+        other.join().unwrap();
         assert!(!commits || snapshot < low || snapshot >= stamp, "the reader sees {snapshot}, and not {stamp}");
     });
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{explore, spawn};
 use crate::stm::clock::Clock;
-use crate::stm::memory::Pool;
-use crate::stm::snapshot::{LiveSnapshots, SlotWord};
+use crate::stm::memory::{Pool, Reuse};
+use crate::stm::snapshot::{LiveSnapshots, Registration, SlotWord};
 
 struct Shared {
     clock: Clock,
@@ -18,6 +18,12 @@ fn shared(versions: u64) -> Arc<Shared> {
         shared.clock.draw();
     }
     Arc::new(shared)
+}
+
+impl Shared {
+    fn register(&self, registration: Registration) -> u64 {
+        self.word.register(registration, &self.clock).expect("nobody has the slot")
+    }
 }
 
 fn scan(shared: &Shared) -> LiveSnapshots {
@@ -40,7 +46,7 @@ fn check_seen(live: &LiveSnapshots, snapshot: u64, newest: u64) {
 fn registering_a_snapshot() {
     explore(None, || {
         let shared = shared(1);
-        let reader = spawn(&shared, |shared| shared.word.register(&shared.clock));
+        let reader = spawn(&shared, |shared| shared.register(Registration::Snapshot));
         let writer = spawn(&shared, |shared| (shared.clock.draw(), shared.clock.draw()));
         let live = scan(&shared);
         let (snapshot, (_, newest)) = (reader.join().unwrap(), writer.join().unwrap());
@@ -49,12 +55,58 @@ fn registering_a_snapshot() {
     });
 }
 
+/// The same in a slot that somebody has just given up, and whose next transaction follows at once.
+#[test]
+fn registering_in_a_slot_that_was_used() {
+    explore(3, || {
+        let shared = shared(1);
+        let reader = spawn(&shared, |shared| {
+            let first = shared.register(Registration::Snapshot);
+            assert!(shared.word.release());
+            (first, shared.register(Registration::Snapshot))
+        });
+        let writer = spawn(&shared, |shared| (shared.clock.draw(), shared.clock.draw()));
+        let live = scan(&shared);
+        let ((first, snapshot), (_, newest)) = (reader.join().unwrap(), writer.join().unwrap());
+        assert!(first <= snapshot);
+        check_seen(&live, snapshot, newest);
+        check_seen(&scan(&shared), snapshot, newest);
+    });
+}
+
+/// Of two that want a slot one gets it, and keeps its snapshot beside the other's attempt and the closing of the slot.
+#[test]
+fn a_slot_that_two_want_while_it_closes() {
+    explore(3, || {
+        let shared = shared(1);
+        let begin = |shared: &Shared| {
+            let snapshot = shared.word.register(Registration::Snapshot, &shared.clock)?;
+            shared.word.keep_later(snapshot);
+            check_seen(&scan(shared), snapshot, snapshot);
+            let is_free = shared.word.release();
+            if !is_free {
+                shared.word.release_closing();
+            }
+            Some(is_free)
+        };
+        let beginners = [spawn(&shared, begin), spawn(&shared, begin)];
+        let closed = shared.word.close();
+        if closed {
+            shared.word.release_closing();
+        }
+        let outcomes = beginners.map(|beginner| beginner.join().unwrap());
+        // Whoever had the slot when it closed, or got it afterwards, has found it closing.
+        assert!(closed || outcomes.contains(&Some(false)));
+        assert!(!shared.word.is_held() && shared.word.claim().is_some() && !shared.word.release());
+    });
+}
+
 /// At read committed: the floor keeps tombstones, and a read above it what it sees.
 #[test]
 fn reading_above_a_floor() {
     explore(None, || {
         let shared = shared(1);
-        let floor = shared.word.register_floor(&shared.clock);
+        let floor = shared.register(Registration::Floor);
         let reader = spawn(&shared, move |shared| shared.word.read_above_floor(floor, &shared.clock));
         let writer = spawn(&shared, |shared| shared.clock.draw());
         let live = scan(&shared);
@@ -72,7 +124,7 @@ fn registering_a_floor() {
         let shared = shared(1);
         let writer = spawn(&shared, |shared| (shared.clock.draw(), shared.clock.draw()));
         let scanner = spawn(&shared, scan);
-        let floor = shared.word.register_floor(&shared.clock);
+        let floor = shared.register(Registration::Floor);
         writer.join().unwrap();
         assert!(scanner.join().unwrap().floor() <= floor);
     });
@@ -83,7 +135,7 @@ fn registering_a_floor() {
 fn certifying_at_a_later_stamp() {
     explore(None, || {
         let shared = shared(1);
-        let snapshot = shared.word.register(&shared.clock);
+        let snapshot = shared.register(Registration::Snapshot);
         let committer = spawn(&shared, move |shared| {
             shared.word.keep_later(snapshot);
             shared.clock.draw()
@@ -100,6 +152,13 @@ fn certifying_at_a_later_stamp() {
     });
 }
 
+impl Reuse for () {
+    fn clear(&mut self) {}
+    fn is_clear(&self) -> bool {
+        true
+    }
+}
+
 /// A transaction takes a slot that did not exist when the scan began.
 #[test]
 fn registering_in_a_new_slot() {
@@ -110,9 +169,7 @@ fn registering_in_a_new_slot() {
         let reader = {
             let pool = Arc::clone(&pool);
             loom::thread::spawn(move || {
-                let mut claim = pool.claim(|_| ());
-                let (_, pool, presence) = claim.parts();
-                (presence.word.register(pool.shared()), claim)
+                pool.claim_by(|word| word.register(Registration::Snapshot, pool.shared()), |_| ())
             })
         };
         let writer = {
@@ -121,7 +178,7 @@ fn registering_in_a_new_slot() {
         };
         let mut live = LiveSnapshots::unknown();
         live.scan(pool.shared(), pool.words());
-        let (snapshot, claim) = reader.join().unwrap();
+        let (claim, snapshot) = reader.join().unwrap();
         check_seen(&live, snapshot, writer.join().unwrap());
         drop((held, claim));
     });
