@@ -12,7 +12,6 @@ use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
 use super::evictable::{Evictable, VersionValue};
-use super::few::Few;
 use super::global_id::GlobalId;
 use super::key::{KeyBytes, KeyRange, check_key};
 use super::memory::{Claim, Presence, Version};
@@ -405,11 +404,12 @@ impl<C: Chunk> Transaction<C> {
     fn stage_bound(&mut self, key: &BoundKey<C>, operation: Operation<C>) -> Result<(), Error> {
         let entry = self.stage(key, operation)?;
         let (context, pool, _) = self.open()?.parts();
+        let hash = context.set.hash(entry);
         let entry = &mut context.set.entries[entry];
         if entry.record.is_none() {
             let guard = context.participant.pin();
             // An unsealed one: whatever the snapshot sees of the key is in it.
-            let record = key.find(entry.hash, &pool.shared().buffer, &guard).filter(|record| !record.is_sealed());
+            let record = key.find(hash, &pool.shared().buffer, &guard).filter(|record| !record.is_sealed());
             entry.record = record.map(|record| record.share(&guard));
         }
         Ok(())
@@ -417,33 +417,28 @@ impl<C: Chunk> Transaction<C> {
 
     /// Gives the entry of the key.
     fn stage<'k>(&mut self, key: impl KeyName<'k, C>, operation: Operation<C>) -> Result<usize, Error> {
-        let settings = self.settings;
+        let (read_only, max_bytes) = (self.settings.read_only, self.settings.max_bytes);
         let (context, pool, _) = self.open()?.parts();
-        settings.check_writable()?;
+        check_writable(read_only)?;
         key.check(pool)?;
         let database = pool.shared();
-        let entry = context.set.entry(key.hash(&database.buffer), key.bytes());
+        let hash = key.hash(&database.buffer);
+        let entry = context.set.position(hash, key.bytes());
         let write = context.set.compose(entry, operation)?;
-        let staged = context.set.staged_bytes_with(entry, &write);
-        if staged > context.set.staged_bytes {
-            within(settings.max_bytes, staged, "bytes staged by the transaction")?;
-            if let limit @ Some(_) = database.options.max_total_bytes {
-                let check = || {
-                    let held = database.resident_bytes().saturating_add(database.prepared.bytes());
-                    let bytes = held.saturating_add(staged);
-                    within(limit, bytes, "bytes held by the database")
-                };
-                if check().is_err() {
-                    // Some of them may be held by versions that nobody can see any more.
-                    database.reclaim_all(context, pool);
-                    fail_point!(StageReclaimed);
-                    check()?;
-                }
-            }
+        if max_bytes.is_some() || database.options.max_total_bytes.is_some() {
+            let staged = context.set.staged_bytes_with(entry, &write);
+            check_limits(max_bytes, staged, context, pool)?;
         }
         fail_point!(BeforeStaged);
-        context.set.stage(entry, Some(write));
-        Ok(entry)
+        // For the commit: what `hash` has asked for is there by now.
+        key.prefetch_record(hash, &database.buffer);
+        Ok(match entry {
+            Some(entry) => {
+                context.set.stage(entry, write);
+                entry
+            }
+            None => context.set.stage_new(hash, key.bytes(), write),
+        })
     }
 
     /// Sets how a conflict of the staged write of a key is resolved. False: no write of the key is staged.
@@ -461,7 +456,7 @@ impl<C: Chunk> Transaction<C> {
             return Ok(false);
         };
         let write = Write { resolution: Some(resolution), ..write.clone() };
-        set.stage(entry, Some(write));
+        set.stage(entry, write);
         Ok(true)
     }
 
@@ -694,13 +689,6 @@ impl Settings {
         Some(&write.operation)
     }
 
-    fn check_writable(&self) -> Result<(), Error> {
-        if self.read_only {
-            return Err(Error::InvalidState("transaction: it is read-only"));
-        }
-        Ok(())
-    }
-
     fn commit<C: Chunk>(
         &self,
         snapshot: u64,
@@ -729,10 +717,10 @@ impl Settings {
         let set = &context.set;
         let guard = context.participant.pin();
         let committer = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability };
-        let writes = self.plan(set, &committer)?;
-        let committed = committer.commit(&writes, footprint);
+        self.check_reserved(set, &committer)?;
+        let committed = committer.commit(set.writes, self.plan(set, snapshot), footprint);
         presence.word.clear();
-        let (count, bytes) = (writes.len(), set.staged_bytes);
+        let (count, bytes) = (set.writes, set.staged_bytes);
         drop(guard);
         fail_point!(CommitOver);
         database.reclaim_after(count, bytes, context, pool);
@@ -764,7 +752,8 @@ impl Settings {
         if set.writes == 0 && (!options.hold_reads || footprint.is_none()) {
             return footprint.map_or(Ok(()), |footprint| committer.vote_read_only(&footprint)).map(|()| Vote::ReadOnly);
         }
-        let writes = self.plan(set, &committer)?;
+        self.check_reserved(set, &committer)?;
+        let writes: Vec<_> = self.plan(set, snapshot).collect();
         let vote = committer.prepare(id, options, &writes, footprint);
         if vote != Ok(Vote::Yes) {
             // It has let go what it held.
@@ -775,43 +764,53 @@ impl Settings {
         vote
     }
 
-    /// The staged writes, ready to be installed, unless somebody with more need of them has reserved one of the keys.
+    /// The staged writes, ready to be installed.
     fn plan<'s, C: Chunk>(
         &self,
         set: &'s WorkingSet<C>,
-        committer: &Committer<'_, C>,
-    ) -> Result<Few<PlannedWrite<'s, C>>, Error> {
-        let (database, snapshot) = (committer.database(), committer.snapshot);
-        let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
-        let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
-        let priority = self.priority.map(|(priority, _)| priority);
-        if let Some(key) = database.reservations.blocked(priority, keys, committer.guard) {
-            // Whoever has reserved it may wait for one in doubt, too; that is the reason to be told.
-            committer.check_held(written().map(|(entry, _)| (entry.hash, entry.key.as_slice())))?;
-            return Err(Error::Conflict(vec![Conflict {
-                kind: ConflictKind::Prepared,
-                key: key.to_vec(),
-                range: None,
-                version: 0,
-                holder: None,
-            }]));
+        snapshot: u64,
+    ) -> impl Iterator<Item = PlannedWrite<'s, C>> + Clone {
+        let serializable = self.isolation == IsolationLevel::Serializable;
+        let conflict_resolution = self.conflict_resolution;
+        set.written().map(move |(entry, hash, write)| PlannedWrite {
+            key: entry.key.as_slice(),
+            hash,
+            record: entry.record.as_ref(),
+            operation: &write.operation,
+            bytes: write.bytes,
+            basis: entry.read_at.unwrap_or(snapshot),
+            resolution: match entry.read_at {
+                Some(_) if serializable => None,
+                _ => Some(write.resolution.unwrap_or(conflict_resolution)),
+            },
+        })
+    }
+
+    /// Whether nobody with more need of them has reserved one of the written keys.
+    fn check_reserved<C: Chunk>(&self, set: &WorkingSet<C>, committer: &Committer<'_, C>) -> Result<(), Error> {
+        let database = committer.database();
+        let reservations = &database.reservations;
+        if reservations.any() {
+            let priority = self.priority.map(|(priority, _)| priority);
+            let keys = || -> Box<dyn Iterator<Item = &[u8]>> {
+                Box::new(set.written().map(|(entry, ..)| entry.key.as_slice()))
+            };
+            if let Some(key) = reservations.blocked(priority, keys, committer.guard) {
+                // Whoever has reserved it may wait for one in doubt, too; that is the reason to be told.
+                if database.prepared.holds.any() {
+                    committer.check_held(&mut set.written().map(|(entry, hash, _)| (hash, entry.key.as_slice())))?;
+                }
+                return Err(Error::Conflict(vec![Conflict {
+                    kind: ConflictKind::Prepared,
+                    key: key.to_vec(),
+                    range: None,
+                    version: 0,
+                    holder: None,
+                }]));
+            }
         }
         fail_point!(ReservationsChecked);
-        let writes = Few::with_capacity(set.writes).extend(written().map(|(entry, write)| {
-            let read_at = entry.read_at;
-            PlannedWrite {
-                key: entry.key.as_slice(),
-                hash: entry.hash,
-                record: entry.record.as_ref(),
-                operation: &write.operation,
-                basis: read_at.unwrap_or(snapshot),
-                resolution: match (self.isolation, read_at) {
-                    (IsolationLevel::Serializable, Some(_)) => None,
-                    _ => Some(write.resolution.unwrap_or(self.conflict_resolution)),
-                },
-            }
-        }));
-        Ok(writes)
+        Ok(())
     }
 
     /// Counts a failure, and reserves what a starving transaction has touched in vain; where it fails for one that is
@@ -857,16 +856,13 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
     if set.writes == set.entries.len() && set.ranges.is_empty() {
         return None;
     }
-    let only_read = set.entries.iter().filter(|entry| entry.read_at.is_some() && entry.write.is_none());
-    let mut reads = Vec::with_capacity(only_read.count());
-    for entry in &mut set.entries {
+    let mut reads = Vec::with_capacity(set.entries.len() - set.writes);
+    for number in 0..set.entries.len() {
+        let hash = set.hash(number);
+        let entry = &mut set.entries[number];
         if entry.read_at.is_some() && entry.write.is_none() {
-            reads.push(PointRead {
-                key: entry.key.clone(),
-                hash: entry.hash,
-                record: entry.record.take(),
-                absent: entry.absent,
-            });
+            let (key, record, absent) = (entry.key.clone(), entry.record.take(), entry.absent);
+            reads.push(PointRead { key, hash, record, absent });
         }
     }
     let ranges: Arc<[_]> =
@@ -877,6 +873,41 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
 /// Values that were found, read from storage where they are not in memory, where they stay then.
 fn read_all<C: Chunk>(found: Vec<Option<VersionValue<C>>>) -> Result<Vec<Option<Value<C>>>, Error> {
     found.into_iter().map(|value| value.map(VersionValue::fetch).transpose()).collect()
+}
+
+fn check_writable(read_only: bool) -> Result<(), Error> {
+    if read_only {
+        return Err(Error::InvalidState("transaction: it is read-only"));
+    }
+    Ok(())
+}
+
+/// Whether a transaction may hold so many bytes for its writes.
+#[cold]
+fn check_limits<C: Chunk>(
+    max_bytes: Option<u64>,
+    staged: u64,
+    context: &mut Context<C>,
+    pool: &DatabasePool<C>,
+) -> Result<(), Error> {
+    // What takes no more than before is within them.
+    if staged <= context.set.staged_bytes {
+        return Ok(());
+    }
+    within(max_bytes, staged, "bytes staged by the transaction")?;
+    let database = pool.shared();
+    let limit = database.options.max_total_bytes;
+    let check = || {
+        let held = database.resident_bytes().saturating_add(database.prepared.bytes());
+        within(limit, held.saturating_add(staged), "bytes held by the database")
+    };
+    if limit.is_some() && check().is_err() {
+        // Some of them may be held by versions that nobody can see any more.
+        database.reclaim_all(context, pool);
+        fail_point!(StageReclaimed);
+        check()?;
+    }
+    Ok(())
 }
 
 fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {
