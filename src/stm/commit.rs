@@ -23,9 +23,8 @@ use super::decide::OnBehalf;
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
 use super::evictable::VersionValue;
-use super::few::Few;
 use super::group_commit::GroupCommit;
-use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, RecordRef, State};
+use super::memory::{Descriptor, Head, Installation, Phase, Presence, Record, RecordRef, State, Version};
 use super::options::Durability;
 use super::prepared::{Staged, StagedWrite};
 use super::sync::{self, spin_loop};
@@ -79,6 +78,10 @@ impl From<Error> for Interrupted {
     }
 }
 
+/// The value that a write installs, whether it begins with the chunks of the newest committed version, and what that
+/// makes of the write.
+type ToInstall<C> = (Option<VersionValue<C>>, bool, Installed);
+
 /// A write and where it goes.
 struct Target<'a, 'g, C> {
     write: PlannedWrite<'a, C>,
@@ -105,10 +108,11 @@ impl<'g, C: Chunk> Committer<'g, C> {
     }
 
     /// Commits so many writes, if what the footprint says is still true at the stamp. Gives the version.
+    #[inline]
     pub fn commit<'a>(
         &self,
         count: usize,
-        writes: impl Iterator<Item = PlannedWrite<'a, C>> + Clone,
+        mut writes: impl Iterator<Item = PlannedWrite<'a, C>> + Clone,
         footprint: Option<Footprint<C>>,
     ) -> Result<u64, Error>
     where
@@ -117,7 +121,14 @@ impl<'g, C: Chunk> Committer<'g, C> {
         if self.database().prepared.holds.any() {
             self.check_held(&mut writes.clone().map(|write| (write.hash, write.key)))?;
         }
-        self.commit_as(&mut self.targets(count, writes), footprint.map(Arc::new), None)
+        let footprint = footprint.map(Arc::new);
+        // Most transactions write one key, which takes no list.
+        if count == 1 {
+            let mut target = writes.next().map(|write| self.target(write));
+            fail_point!(RecordsFound);
+            return self.commit_as(target.as_mut_slice(), footprint, None);
+        }
+        self.commit_as(&mut self.targets(count, writes), footprint, None)
     }
 
     /// Commits what was staged for a prepared transaction. No conflict can come up.
@@ -127,25 +138,28 @@ impl<'g, C: Chunk> Committer<'g, C> {
         self.commit_as(&mut targets, footprint.clone(), Some(on_behalf)).map(drop)
     }
 
-    /// So many writes, each with its record, which is made where there is none.
-    fn targets<'a>(&self, count: usize, writes: impl Iterator<Item = PlannedWrite<'a, C>>) -> Few<Target<'a, 'g, C>>
+    #[inline(never)]
+    fn targets<'a>(&self, count: usize, writes: impl Iterator<Item = PlannedWrite<'a, C>>) -> Vec<Target<'a, 'g, C>>
     where
         C: 'a,
     {
-        let buffer = &self.database().buffer;
-        let mut targets = Few::collect(
-            count,
-            writes.map(|write| {
-                let known = write.record.and_then(|known| buffer.known_record(known, self.guard));
-                let record = known.unwrap_or_else(|| buffer.record(write.hash, write.key, self.guard));
-                record.prefetch_newest();
-                Target { write, record, installed: Installed::AsStaged }
-            }),
-        );
+        let mut targets = Vec::with_capacity(count);
+        writes.for_each(|write| targets.push(self.target(write)));
         fail_point!(RecordsFound);
         // One order for all, so that two that write the same keys seldom hold some of them each.
         targets.sort_unstable_by_key(|target| std::ptr::from_ref(target.record).addr());
         targets
+    }
+
+    /// A write and its record, which is made where there is none.
+    #[inline]
+    fn target<'a>(&self, write: PlannedWrite<'a, C>) -> Target<'a, 'g, C> {
+        let buffer = &self.database().buffer;
+        let known = write.record.and_then(|known| buffer.known_record(known, self.guard));
+        let record = known.unwrap_or_else(|| buffer.record(write.hash, write.key, self.guard));
+        // The version for the installation, its value for who frees it: both may have left the cache.
+        record.prefetch_newest();
+        Target { write, record, installed: Installed::AsStaged }
     }
 
     fn commit_as(
@@ -198,6 +212,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
 
     /// Tries to commit. What this leaves undecided is aborted when it ends; on behalf of a prepared transaction, first
     /// in its word.
+    #[inline(never)]
     fn attempt(
         &self,
         targets: &mut [Target<'_, 'g, C>],
@@ -351,8 +366,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 // Below what failed in the log there may be more of the kind.
                 Head::Sealed => {
                     fail_point!(InstallMetSeal);
-                    self.database().buffer.remove(record, self.guard);
-                    *record = self.database().buffer.record(write.hash, write.key, self.guard);
+                    *record = self.next_record(write, record);
                     continue;
                 }
                 Head::Version(version) => match version.state(self.guard) {
@@ -367,41 +381,24 @@ impl<'g, C: Chunk> Committer<'g, C> {
                     }
                 },
             };
-            let base_value = || base.and_then(|(version, _)| version.value());
             let overtaken = base.map(|(_, number)| number).filter(|number| write.is_overtaken_by(*number));
-            let mut installed = Installed::AsStaged;
-            let (value, extends_older) = match (write.operation, overtaken) {
-                (Operation::Put(value), None) => (Some(self.version_value(value)), false),
-                (Operation::Delete, None) => (None, false),
-                (Operation::Append(rows), None) => self.appended(base_value(), rows)?,
-                // An append that conflicts only because its key was read.
-                (Operation::Append(_), Some(number)) => return Err(write.lost_to(number)),
-                (operation, Some(number)) => match (write.resolution, operation) {
-                    (Some(ConflictResolution::Ignore), _) => {
-                        match base.map(|(version, _)| version.state(self.guard)) {
-                            Some(State::Certified(number)) => return Err(Interrupted::Awaiting(number)),
-                            // It has failed in the log meanwhile: look again.
-                            Some(State::Aborted) => continue,
-                            _ => return Ok(Installed::Ignored),
-                        }
-                    }
-                    (Some(ConflictResolution::Replace), Operation::Put(value)) => {
-                        (Some(self.version_value(value)), false)
-                    }
-                    (Some(ConflictResolution::Replace), _) => (None, false),
-                    (Some(ConflictResolution::Append), Operation::Put(rows)) => {
-                        installed = Installed::Appended;
-                        self.appended(base_value(), rows)?
-                    }
-                    (None | Some(ConflictResolution::Fail | ConflictResolution::Append), _) => {
-                        return Err(write.lost_to(number));
-                    }
+            let (value, extends_older, installed) = match (write.operation, overtaken) {
+                (Operation::Put(value), None) => (Some(self.version_value(value)), false, Installed::AsStaged),
+                (Operation::Delete, None) => (None, false, Installed::AsStaged),
+                (Operation::Append(rows), None) => self.appended(base, rows, Installed::AsStaged)?,
+                (_, Some(number)) => match self.resolve_overtaken(write, base, number)? {
+                    Some(resolved) => resolved,
+                    // What would stay has failed in the log meanwhile.
+                    None => continue,
                 },
             };
+            if installed == Installed::Ignored {
+                return Ok(installed);
+            }
             if installation.try_install(record, head, value, extends_older, write.bytes).is_ok() {
                 // Rows that go after a delete depend on it, too.
                 let appends = installed == Installed::Appended || matches!(write.operation, Operation::Append(_));
-                if let Some((base, _)) = base.filter(|_| appends && self.database().group_commit.is_some()) {
+                if let (true, Some((base, _))) = (appends, base) {
                     installation.depends_on(base);
                 }
                 return Ok(installed);
@@ -409,24 +406,68 @@ impl<'g, C: Chunk> Committer<'g, C> {
         }
     }
 
+    /// The record that comes after a sealed one.
+    #[cold]
+    #[inline(never)]
+    fn next_record(&self, write: &PlannedWrite<'_, C>, sealed: &Record<C>) -> &'g Record<C> {
+        self.database().buffer.remove(sealed, self.guard);
+        self.database().buffer.record(write.hash, write.key, self.guard)
+    }
+
+    #[inline]
     fn version_value(&self, value: &Value<C>) -> VersionValue<C> {
         VersionValue::new(value.clone(), self.database().memory_budget())
     }
 
-    /// The newest committed value with rows after its own, and whether it extends the committed one.
+    /// What becomes of a write that others have overtaken by a version. `None`: that was not to be.
+    #[cold]
+    #[inline(never)]
+    fn resolve_overtaken(
+        &self,
+        write: &PlannedWrite<'_, C>,
+        base: Option<(&'g Version<C>, u64)>,
+        number: u64,
+    ) -> Result<Option<ToInstall<C>>, Interrupted> {
+        Ok(Some(match (write.resolution, write.operation) {
+            // An append conflicts only because its key was read.
+            (_, Operation::Append(_)) => return Err(write.lost_to(number)),
+            (Some(ConflictResolution::Ignore), _) => match base.map(|(version, _)| version.state(self.guard)) {
+                Some(State::Certified(number)) => return Err(Interrupted::Awaiting(number)),
+                Some(State::Aborted) => return Ok(None),
+                _ => (None, false, Installed::Ignored),
+            },
+            (Some(ConflictResolution::Replace), Operation::Put(value)) => {
+                (Some(self.version_value(value)), false, Installed::AsStaged)
+            }
+            (Some(ConflictResolution::Replace), _) => (None, false, Installed::AsStaged),
+            (Some(ConflictResolution::Append), Operation::Put(rows)) => {
+                self.appended(base, rows, Installed::Appended)?
+            }
+            (None | Some(ConflictResolution::Fail | ConflictResolution::Append), _) => {
+                return Err(write.lost_to(number));
+            }
+        }))
+    }
+
+    /// The newest committed value with rows after its own.
+    #[inline(never)]
     fn appended(
         &self,
-        base: Option<&VersionValue<C>>,
+        base: Option<(&'g Version<C>, u64)>,
         rows: &Value<C>,
-    ) -> Result<(Option<VersionValue<C>>, bool), Error> {
+        installed: Installed,
+    ) -> Result<ToInstall<C>, Error> {
+        let base = base.and_then(|(version, _)| version.value());
         let value = match base {
             Some(base) => base.append(rows)?,
             None => self.version_value(rows),
         };
-        Ok((Some(value), base.is_some()))
+        Ok((Some(value), base.is_some(), installed))
     }
 
     /// Does what it takes to get past somebody else's undecided version.
+    #[cold]
+    #[inline(never)]
     pub fn contend(&self, other: &'g Descriptor<C>, restarts: u32) {
         match other.phase() {
             Phase::Installing => {

@@ -128,6 +128,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
     ///
     /// # Errors
     /// What has become of it, if it cannot be committed any more.
+    #[inline(never)]
     pub fn announce_attempt<'a>(
         &self,
         on_behalf: &OnBehalf<'a, C>,

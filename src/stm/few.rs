@@ -14,14 +14,6 @@ impl<T> Few<T> {
         if count > 1 { Few::Many(Vec::with_capacity(count)) } else { Few::None }
     }
 
-    /// The elements, of which there are so many.
-    #[inline]
-    pub fn collect(count: usize, elements: impl Iterator<Item = T>) -> Self {
-        let mut few = Few::with_capacity(count);
-        elements.for_each(|element| few.push(element));
-        few
-    }
-
     #[inline]
     pub fn push(&mut self, element: T) {
         match self {
@@ -76,7 +68,6 @@ mod tests {
                 few.push(0);
                 assert_eq!(few.iter().sum::<usize>(), (1..=count).sum());
             }
-            assert_eq!(*Few::collect(count, 0..count), (0..count).collect::<Vec<_>>());
         }
     }
 }

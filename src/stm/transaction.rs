@@ -228,8 +228,9 @@ impl<C: Chunk> Transaction<C> {
         let Database { buffer, clock, .. } = pool.shared();
         let hash = key.hash(buffer);
         let mut appended = None;
-        if context.set.writes > 0 {
-            match settings.own_write(&mut context.set, snapshot, hash, key.bytes()) {
+        let entry = context.set.position(hash, key.bytes());
+        if let Some(entry) = entry {
+            match settings.own_write(&mut context.set, snapshot, entry) {
                 Some(Operation::Put(value)) => return Ok(visit(true, Some(value))),
                 Some(Operation::Delete) => return Ok(visit(false, None)),
                 Some(Operation::Append(rows)) => appended = Some(rows.clone()),
@@ -253,7 +254,8 @@ impl<C: Chunk> Transaction<C> {
             word.back_to_floor(floor);
         }
         if settings.tracks_reads() {
-            context.set.note_read(hash, key.bytes(), record, snapshot, value.is_none(), &guard);
+            let entry = entry.unwrap_or_else(|| context.set.entry(hash, key.bytes()));
+            context.set.note_read(entry, record, snapshot, value.is_none(), &guard);
         }
         let value = match (appended, value) {
             (None, None) => return Ok(visit(false, None)),
@@ -310,8 +312,9 @@ impl<C: Chunk> Transaction<C> {
                 let (number, hash) = (from + position, hashes[position]);
                 let bytes = key(number).bytes();
                 let mut appended = None;
-                if context.set.writes > 0 {
-                    match settings.own_write(&mut context.set, snapshot, hash, bytes) {
+                let entry = context.set.position(hash, bytes);
+                if let Some(entry) = entry {
+                    match settings.own_write(&mut context.set, snapshot, entry) {
                         Some(Operation::Put(value)) => {
                             visit(number, Some(&VersionValue::InMemory(value.clone())));
                             continue;
@@ -327,7 +330,8 @@ impl<C: Chunk> Transaction<C> {
                 let newest = record.and_then(|record| tracker.newest_at(record, snapshot));
                 let value = newest.and_then(Version::value);
                 if settings.tracks_reads() {
-                    context.set.note_read(hash, bytes, *record, snapshot, value.is_none(), &guard);
+                    let entry = entry.unwrap_or_else(|| context.set.entry(hash, bytes));
+                    context.set.note_read(entry, *record, snapshot, value.is_none(), &guard);
                 }
                 match (appended, value) {
                     (None, value) => visit(number, value),
@@ -670,15 +674,8 @@ impl Settings {
         !self.read_only && self.isolation != IsolationLevel::RepeatableRead
     }
 
-    /// The transaction's own write of a key, if it has staged one, which counts as read.
-    fn own_write<'s, C>(
-        &self,
-        set: &'s mut WorkingSet<C>,
-        snapshot: u64,
-        hash: u64,
-        key: &[u8],
-    ) -> Option<&'s Operation<C>> {
-        let entry = set.position(hash, key)?;
+    /// The transaction's own write of an entry's key, if it has staged one, which counts as read.
+    fn own_write<'s, C>(&self, set: &'s mut WorkingSet<C>, snapshot: u64, entry: usize) -> Option<&'s Operation<C>> {
         let Entry { write: Some(write), read_at, .. } = &mut set.entries[entry] else {
             return None;
         };
@@ -698,7 +695,6 @@ impl Settings {
     ) -> Result<u64, Error> {
         let database = pool.shared();
         let footprint = match self.isolation {
-            IsolationLevel::Serializable if context.set.is_untouched() => None,
             IsolationLevel::Serializable => footprint(&mut context.set),
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
@@ -713,7 +709,9 @@ impl Settings {
                 }
             };
         }
-        context.set.note_scanned_writes();
+        if !context.set.ranges.is_empty() {
+            context.set.note_scanned_writes();
+        }
         let set = &context.set;
         let guard = context.participant.pin();
         let committer = Committer { pool, guard: &guard, presence, snapshot, durability: self.durability };
@@ -743,7 +741,9 @@ impl Settings {
             IsolationLevel::Serializable => footprint(&mut context.set),
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
-        context.set.note_scanned_writes();
+        if !context.set.ranges.is_empty() {
+            context.set.note_scanned_writes();
+        }
         let set = &context.set;
         let guard = context.participant.pin();
         // Once it is decided it can wait for nothing, so it is stored at once.
@@ -787,30 +787,35 @@ impl Settings {
     }
 
     /// Whether nobody with more need of them has reserved one of the written keys.
+    #[inline]
     fn check_reserved<C: Chunk>(&self, set: &WorkingSet<C>, committer: &Committer<'_, C>) -> Result<(), Error> {
-        let database = committer.database();
-        let reservations = &database.reservations;
-        if reservations.any() {
-            let priority = self.priority.map(|(priority, _)| priority);
-            let keys = || -> Box<dyn Iterator<Item = &[u8]>> {
-                Box::new(set.written().map(|(entry, ..)| entry.key.as_slice()))
-            };
-            if let Some(key) = reservations.blocked(priority, keys, committer.guard) {
-                // Whoever has reserved it may wait for one in doubt, too; that is the reason to be told.
-                if database.prepared.holds.any() {
-                    committer.check_held(&mut set.written().map(|(entry, hash, _)| (hash, entry.key.as_slice())))?;
-                }
-                return Err(Error::Conflict(vec![Conflict {
-                    kind: ConflictKind::Prepared,
-                    key: key.to_vec(),
-                    range: None,
-                    version: 0,
-                    holder: None,
-                }]));
-            }
+        if committer.database().reservations.any() {
+            self.check_all_reserved(set, committer)?;
         }
         fail_point!(ReservationsChecked);
         Ok(())
+    }
+
+    #[cold]
+    fn check_all_reserved<C: Chunk>(&self, set: &WorkingSet<C>, committer: &Committer<'_, C>) -> Result<(), Error> {
+        let database = committer.database();
+        let written = || set.written().map(|(entry, hash, _)| (hash, entry.key.as_slice()));
+        let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(_, key)| key)) };
+        let priority = self.priority.map(|(priority, _)| priority);
+        let Some(key) = database.reservations.blocked(priority, keys, committer.guard) else {
+            return Ok(());
+        };
+        // Whoever has reserved it may wait for one in doubt, too; that is the reason to be told.
+        if database.prepared.holds.any() {
+            committer.check_held(&mut written())?;
+        }
+        Err(Error::Conflict(vec![Conflict {
+            kind: ConflictKind::Prepared,
+            key: key.to_vec(),
+            range: None,
+            version: 0,
+            holder: None,
+        }]))
     }
 
     /// Counts a failure, and reserves what a starving transaction has touched in vain; where it fails for one that is
@@ -852,10 +857,13 @@ fn reserve<C: Chunk>(
 }
 
 /// What must be certified: what was read and is not written. The rest is compared when it is installed.
+#[inline]
 fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
-    if set.writes == set.entries.len() && set.ranges.is_empty() {
-        return None;
-    }
+    if set.writes == set.entries.len() && set.ranges.is_empty() { None } else { collect_footprint(set) }
+}
+
+#[inline(never)]
+fn collect_footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
     let mut reads = Vec::with_capacity(set.entries.len() - set.writes);
     for number in 0..set.entries.len() {
         let hash = set.hash(number);

@@ -98,6 +98,7 @@ impl<C: Chunk> Write<C> {
     }
 
     /// This write with rows behind its own.
+    #[cold]
     fn append(&self, rows: &Value<C>) -> Result<Self, Error> {
         let operation = match &self.operation {
             Operation::Put(value) => Operation::Put(value.append(rows)?),
@@ -127,11 +128,6 @@ impl<C> WorkingSet<C> {
             savepoints: Vec::new(),
             next_savepoint: 1,
         }
-    }
-
-    /// Whether nothing was read, scanned or written that it must know of.
-    pub fn is_untouched(&self) -> bool {
-        self.entries.is_empty() && self.ranges.is_empty()
     }
 
     /// Forgets everything. Very large buffers are given back.
@@ -167,6 +163,9 @@ impl<C> WorkingSet<C> {
 
     #[inline]
     pub fn position(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        if self.hashes.is_empty() {
+            return None;
+        }
         if !self.table.is_empty() {
             return self.position_in_table(hash, key);
         }
@@ -189,7 +188,11 @@ impl<C> WorkingSet<C> {
     }
 
     /// Makes an entry for a key that has none.
-    #[inline]
+    pub fn entry(&mut self, hash: u64, key: &[u8]) -> usize {
+        self.add(hash, Entry { key: KeyBytes::new(key), record: None, read_at: None, absent: false, write: None })
+    }
+
+    #[inline(always)]
     fn add(&mut self, hash: u64, entry: Entry<C>) -> usize {
         let position = self.entries.len();
         self.hashes.push(hash);
@@ -224,28 +227,15 @@ impl<C> WorkingSet<C> {
         entries.filter_map(|(entry, hash)| Some((entry, *hash, entry.write.as_ref()?)))
     }
 
-    /// Notes that a key was read at a snapshot, and the record that it has.
-    pub fn note_read(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        record: Option<&Record<C>>,
-        snapshot: u64,
-        absent: bool,
-        guard: &Guard,
-    ) {
-        let read_at = Some(snapshot);
-        let Some(entry) = self.position(hash, key) else {
-            let record = record.map(|record| record.share(guard));
-            self.add(hash, Entry { key: KeyBytes::new(key), record, read_at, absent, write: None });
-            return;
-        };
+    /// Notes that the key of an entry was read at a snapshot, and the record that it has.
+    #[inline]
+    pub fn note_read(&mut self, entry: usize, record: Option<&Record<C>>, snapshot: u64, absent: bool, guard: &Guard) {
         let entry = &mut self.entries[entry];
         // It may have an entry without having been looked up, as a write.
         if entry.record.is_none() {
             entry.record = record.map(|record| record.share(guard));
         }
-        (entry.read_at, entry.absent) = (read_at, absent);
+        (entry.read_at, entry.absent) = (Some(snapshot), absent);
     }
 
     fn place(&mut self, number: usize) {
@@ -268,9 +258,6 @@ impl<C> WorkingSet<C> {
 
     /// Counts scanned ranges as reads of the written keys in them.
     pub fn note_scanned_writes(&mut self) {
-        if self.ranges.is_empty() {
-            return;
-        }
         let entries = &mut self.entries;
         let mut written: Vec<_> = (0..entries.len()).filter(|entry| entries[*entry].write.is_some()).collect();
         written.sort_unstable_by(|one, other| entries[*one].key.cmp(&entries[*other].key));
@@ -298,7 +285,7 @@ impl<C> WorkingSet<C> {
 
 impl<C: Chunk> WorkingSet<C> {
     /// What `operation` on top of the staged write of an entry comes to.
-    #[inline]
+    #[inline(always)]
     pub fn compose(&self, entry: Option<usize>, operation: Operation<C>) -> Result<Write<C>, Error> {
         match (&operation, entry.and_then(|entry| self.entries[entry].write.as_ref())) {
             (Operation::Append(rows), Some(before)) => before.append(rows),
@@ -314,7 +301,7 @@ impl<C: Chunk> WorkingSet<C> {
     }
 
     /// Stages a write of a key that has no entry. Gives the entry.
-    #[inline]
+    #[inline(always)]
     pub fn stage_new(&mut self, hash: u64, key: &[u8], write: Write<C>) -> usize {
         self.staged_bytes += write.bytes;
         self.writes += 1;
@@ -327,6 +314,7 @@ impl<C: Chunk> WorkingSet<C> {
     }
 
     #[cold]
+    #[inline(never)]
     fn note_new(&mut self, entry: usize) {
         if let Some(ordered) = &mut self.ordered {
             ordered.insert(self.entries[entry].key.clone(), entry as u32);
