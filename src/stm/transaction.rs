@@ -428,21 +428,24 @@ impl<C: Chunk> Transaction<C> {
         let database = pool.shared();
         let hash = key.hash(&database.buffer);
         let entry = context.set.position(hash, key.bytes());
+        let is_limited = max_bytes.is_some() || database.options.max_total_bytes.is_some();
+        let Some(entry) = entry else {
+            let bytes = operation.bytes();
+            if is_limited {
+                check_limits(max_bytes, context.set.staged_bytes_with(None, bytes), context, pool)?;
+            }
+            fail_point!(BeforeStaged);
+            // For the commit: what `hash` has asked for is there by now.
+            key.prefetch_record(hash, &database.buffer);
+            return Ok(context.set.stage_new(hash, key.bytes(), operation, bytes));
+        };
         let write = context.set.compose(entry, operation)?;
-        if max_bytes.is_some() || database.options.max_total_bytes.is_some() {
-            let staged = context.set.staged_bytes_with(entry, &write);
-            check_limits(max_bytes, staged, context, pool)?;
+        if is_limited {
+            check_limits(max_bytes, context.set.staged_bytes_with(Some(entry), write.bytes), context, pool)?;
         }
         fail_point!(BeforeStaged);
-        // For the commit: what `hash` has asked for is there by now.
-        key.prefetch_record(hash, &database.buffer);
-        Ok(match entry {
-            Some(entry) => {
-                context.set.stage(entry, write);
-                entry
-            }
-            None => context.set.stage_new(hash, key.bytes(), write),
-        })
+        context.set.stage(entry, write);
+        Ok(entry)
     }
 
     /// Sets how a conflict of the staged write of a key is resolved. False: no write of the key is staged.

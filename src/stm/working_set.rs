@@ -285,28 +285,28 @@ impl<C> WorkingSet<C> {
 
 impl<C: Chunk> WorkingSet<C> {
     /// What `operation` on top of the staged write of an entry comes to.
-    #[inline(always)]
-    pub fn compose(&self, entry: Option<usize>, operation: Operation<C>) -> Result<Write<C>, Error> {
-        match (&operation, entry.and_then(|entry| self.entries[entry].write.as_ref())) {
+    #[inline]
+    pub fn compose(&self, entry: usize, operation: Operation<C>) -> Result<Write<C>, Error> {
+        match (&operation, &self.entries[entry].write) {
             (Operation::Append(rows), Some(before)) => before.append(rows),
             _ => Ok(Write::new(operation, None)),
         }
     }
 
-    /// Bytes that would be held with `write` in an entry, those for savepoints included.
-    pub fn staged_bytes_with(&self, entry: Option<usize>, write: &Write<C>) -> u64 {
+    /// Bytes that would be held with a write of so many in an entry, those for savepoints included.
+    pub fn staged_bytes_with(&self, entry: Option<usize>, bytes: u64) -> u64 {
         let before = entry.filter(|_| self.savepoints.is_empty());
         let before = before.map_or(0, |entry| bytes_of(self.entries[entry].write.as_ref()));
-        self.staged_bytes - before + self.journal_bytes + write.bytes
+        self.staged_bytes - before + self.journal_bytes + bytes
     }
 
     /// Stages a write of a key that has no entry. Gives the entry.
     #[inline(always)]
-    pub fn stage_new(&mut self, hash: u64, key: &[u8], write: Write<C>) -> usize {
-        self.staged_bytes += write.bytes;
+    pub fn stage_new(&mut self, hash: u64, key: &[u8], operation: Operation<C>, bytes: u64) -> usize {
+        self.staged_bytes += bytes;
         self.writes += 1;
-        let key = KeyBytes::new(key);
-        let entry = self.add(hash, Entry { key, record: None, read_at: None, absent: false, write: Some(write) });
+        let (key, write) = (KeyBytes::new(key), Some(Write { operation, bytes, resolution: None }));
+        let entry = self.add(hash, Entry { key, record: None, read_at: None, absent: false, write });
         if self.ordered.is_some() || !self.savepoints.is_empty() {
             self.note_new(entry);
         }
@@ -325,7 +325,20 @@ impl<C: Chunk> WorkingSet<C> {
     }
 
     /// Replaces the staged write of an entry.
+    #[inline]
     pub fn stage(&mut self, entry: usize, write: Write<C>) {
+        if self.ordered.is_some() || !self.savepoints.is_empty() {
+            return self.stage_noted(entry, write);
+        }
+        let staged = &mut self.entries[entry].write;
+        self.staged_bytes = self.staged_bytes + write.bytes - bytes_of(staged.as_ref());
+        self.writes += usize::from(staged.is_none());
+        *staged = Some(write);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stage_noted(&mut self, entry: usize, write: Write<C>) {
         let before = self.replace(entry, Some(write));
         if !self.savepoints.is_empty() {
             self.note_undo(entry, before);
@@ -338,7 +351,6 @@ impl<C: Chunk> WorkingSet<C> {
         self.journal.push(Undo { entry, before });
     }
 
-    #[inline]
     fn replace(&mut self, number: usize, write: Option<Write<C>>) -> Option<Write<C>> {
         let entry = &mut self.entries[number];
         if let (Some(ordered), Some(_)) = (&mut self.ordered, &write) {
@@ -395,11 +407,13 @@ mod tests {
     use crate::stm::value::tests::{Rows, flat, rows};
 
     fn put(set: &mut WorkingSet<Rows>, hash: u64, key: &[u8], value: &[u64]) {
-        let entry = set.position(hash, key);
-        let write = set.compose(entry, Operation::Put(rows(value))).unwrap();
-        match entry {
-            Some(entry) => set.stage(entry, write),
-            None => _ = set.stage_new(hash, key, write),
+        let operation = Operation::Put(rows(value));
+        if let Some(entry) = set.position(hash, key) {
+            let write = set.compose(entry, operation).unwrap();
+            set.stage(entry, write);
+        } else {
+            let bytes = operation.bytes();
+            set.stage_new(hash, key, operation, bytes);
         }
     }
 
