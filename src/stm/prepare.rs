@@ -248,7 +248,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
     /// # Errors
     /// The conflicts with their holders.
     #[cold]
-    pub fn check_held<'k>(&self, keys: &mut dyn Iterator<Item = (u64, &'k [u8])>) -> Result<(), Error> {
+    pub fn check_held(&self, keys: &mut dyn Iterator<Item = (u64, &[u8])>) -> Result<(), Error> {
         fail_point!(HoldsMet);
         for (hash, key) in keys {
             self.check_key(Seeker::Committer, hash, key, Access::Write)?;
