@@ -16,17 +16,19 @@ use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 
-use super::commit_log::{Change, Mutation};
+use super::commit_log::{Change, Mutation, Prepared};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::database::{Database, DatabasePool};
-use super::decide::{Attempt, OnBehalf};
+use super::decide::OnBehalf;
 use super::dependency_tracker::{DependencyTracker, Footprint};
 use super::error::Error;
 use super::evictable::VersionValue;
-use super::few::Few;
-use super::memory::{Descriptor, Head, Installation, Owner, Participant, Phase, Presence, Record, RecordRef, State};
+use super::group_commit::GroupCommit;
+use super::memory::{
+    Descriptor, Head, Installation, Owner, Participant, Phase, Presence, Record, RecordRef, State, Version,
+};
 use super::options::Durability;
-use super::prepared::StagedWrite;
+use super::prepared::{Staged, StagedWrite};
 use super::sync::{self, spin_loop};
 use super::value::{Chunk, Value};
 use super::working_set::Operation;
@@ -38,6 +40,8 @@ pub(crate) struct PlannedWrite<'a, C> {
     /// Its record, where the transaction has found it.
     pub record: Option<&'a RecordRef<C>>,
     pub operation: &'a Operation<C>,
+    /// Of the operation.
+    pub bytes: u64,
     /// Versions later than this one conflict.
     pub basis: u64,
     /// `None`: a conflict aborts, because the key was read.
@@ -58,31 +62,34 @@ enum Installed {
     Appended,
     /// The committed version stays instead.
     Ignored,
-    /// Somebody has aborted this attempt.
-    Restart,
-    /// The version that stays instead is on its way to the log, and may fail there.
-    IgnoredFor(u64),
 }
+
+/// Why an attempt to commit has come to nothing.
+enum Interrupted {
+    /// Somebody has aborted it.
+    ByOther,
+    /// A version that was to stay in place of a write is on its way to the log, and may fail there.
+    Awaiting(u64),
+    Failed(Error),
+}
+
+impl From<Error> for Interrupted {
+    #[cold]
+    fn from(error: Error) -> Self {
+        Interrupted::Failed(error)
+    }
+}
+
+/// The value that a write installs, whether it begins with the chunks of the newest committed version, and what that
+/// makes of the write.
+type ToInstall<C> = (Option<VersionValue<C>>, bool, Installed);
 
 /// A write and where it goes.
 struct Target<'a, 'g, C> {
-    write: &'a PlannedWrite<'a, C>,
+    write: PlannedWrite<'a, C>,
     record: &'g Record<C>,
-    /// Of the last attempt.
+    /// In the last attempt.
     installed: Installed,
-}
-
-/// An attempt of a commit. Its end takes it back from everywhere; first from the word of the prepared transaction on
-/// whose behalf it is made.
-struct Run<'a, 'g, C: Chunk> {
-    attempt: Option<Attempt<'a, 'g, C>>,
-    installation: Installation<'g, C>,
-}
-
-impl<C: Chunk> Run<'_, '_, C> {
-    fn abort(self) {
-        self.installation.abort();
-    }
 }
 
 pub(crate) struct Committer<'g, C: Chunk> {
@@ -107,135 +114,179 @@ impl<'g, C: Chunk> Committer<'g, C> {
         self.pool.shared()
     }
 
-    /// Commits the writes, if what the footprint says is still true at the stamp. Gives the version.
-    pub fn commit(&self, writes: &[PlannedWrite<'_, C>], footprint: Option<Footprint<C>>) -> Result<u64, Error> {
-        self.check_held(writes.iter().map(|write| (write.hash, write.key)))?;
-        self.commit_as(writes, footprint.map(Arc::new), None)
+    /// Commits so many writes, if what the footprint says is still true at the stamp. Gives the version.
+    #[inline]
+    pub fn commit<'a>(
+        &self,
+        count: usize,
+        mut writes: impl Iterator<Item = PlannedWrite<'a, C>> + Clone,
+        footprint: Option<Footprint<C>>,
+    ) -> Result<u64, Error>
+    where
+        C: 'a,
+    {
+        if self.database().prepared.holds.any() {
+            self.check_held(&mut writes.clone().map(|write| (write.hash, write.key)))?;
+        }
+        let footprint = footprint.map(Arc::new);
+        // Most transactions write one key, which takes no list.
+        if count == 1 {
+            let mut target = writes.next().map(|write| self.target(write));
+            fail_point!(RecordsFound);
+            return self.commit_as(target.as_mut_slice(), footprint, None);
+        }
+        self.commit_as(&mut self.targets(count, writes), footprint, None)
     }
 
     /// Commits what was staged for a prepared transaction. No conflict can come up.
     pub fn commit_on_behalf(&self, on_behalf: &OnBehalf<'_, C>) -> Result<(), Error> {
-        let writes: Vec<_> = on_behalf.staged.writes.iter().map(StagedWrite::planned).collect();
-        self.commit_as(&writes, on_behalf.staged.footprint.clone(), Some(on_behalf)).map(drop)
+        let Staged { writes, footprint, .. } = on_behalf.staged;
+        let mut targets = self.targets(writes.len(), writes.iter().map(StagedWrite::planned));
+        self.commit_as(&mut targets, footprint.clone(), Some(on_behalf)).map(drop)
+    }
+
+    #[inline(never)]
+    fn targets<'a>(&self, count: usize, writes: impl Iterator<Item = PlannedWrite<'a, C>>) -> Vec<Target<'a, 'g, C>>
+    where
+        C: 'a,
+    {
+        let mut targets = Vec::with_capacity(count);
+        writes.for_each(|write| targets.push(self.target(write)));
+        fail_point!(RecordsFound);
+        // One order for all, so that two that write the same keys seldom hold some of them each.
+        targets.sort_unstable_by_key(|target| std::ptr::from_ref(target.record).addr());
+        targets
+    }
+
+    /// A write and its record, which is made where there is none.
+    #[inline]
+    fn target<'a>(&self, write: PlannedWrite<'a, C>) -> Target<'a, 'g, C> {
+        let buffer = &self.database().buffer;
+        let known = write.record.and_then(|known| buffer.known_record(known, self.guard));
+        let record = known.unwrap_or_else(|| buffer.record(write.hash, write.key, self.guard));
+        // The version for the installation, its value for who frees it: both may have left the cache.
+        record.prefetch_newest();
+        Target { write, record, installed: Installed::AsStaged }
     }
 
     fn commit_as(
         &self,
-        writes: &[PlannedWrite<'_, C>],
+        targets: &mut [Target<'_, 'g, C>],
         footprint: Option<Arc<Footprint<C>>>,
         on_behalf: Option<&OnBehalf<'_, C>>,
     ) -> Result<u64, Error> {
-        let group_commit = self.database().group_commit.as_ref();
-        // Before anything is installed: others would not wait for it.
-        let prepared = match (group_commit, on_behalf.and_then(|on_behalf| on_behalf.staged.logged.clone())) {
-            (_, Some(prepared)) => Some(prepared),
-            (Some(group_commit), None) => {
-                let as_staged = writes.iter().filter_map(|write| write.mutation(Installed::AsStaged));
-                Some(group_commit.log().prepare(&as_staged.collect::<Vec<_>>())?)
-            }
-            (None, None) => None,
+        let to_log = match &*self.database().group_commit {
+            None => None,
+            Some(group_commit) => match self.to_log(group_commit, targets, on_behalf) {
+                Ok(prepared) => Some(prepared),
+                Err(error) => return Err(self.failed(error, targets)),
+            },
         };
-        // What many records wait for in memory, they wait for together.
-        if writes.len() > 1 {
-            let unknown = writes.iter().filter(|write| write.record.is_none());
-            unknown.for_each(|write| self.database().buffer.prefetch_record(write.hash));
-        }
-        let mut targets = Few::with_capacity(writes.len()).extend(writes.iter().map(|write| {
-            let buffer = &self.database().buffer;
-            let known = write.record.and_then(|known| buffer.known_record(known, self.guard));
-            let record = known.unwrap_or_else(|| buffer.record(write.hash, write.key, self.guard));
-            Target { write, record, installed: Installed::AsStaged }
-        }));
-        fail_point!(RecordsFound);
-        targets.iter().for_each(|target| target.record.prefetch_head());
-        // One order for all, so that two that write the same keys seldom hold some of them each.
-        targets.sort_unstable_by_key(|target| std::ptr::from_ref(target.record).addr());
         if footprint.is_some() {
             self.presence.word.keep_later(self.snapshot);
         }
         fail_point!(BeforeInstall);
-
-        for restarts in 0.. {
-            if restarts >= MOST_RESTARTS && on_behalf.is_none() {
-                break;
-            }
+        let mut restarts = 0;
+        loop {
             let patience = restarts.min(MOST_RESTARTS);
-            let installation =
-                Installation::new(self.snapshot, footprint.clone(), group_commit.is_some(), writes.len(), self.owner());
-            let mut run = Run { attempt: None, installation };
-            if let Some(on_behalf) = on_behalf {
-                match self.announce_attempt(on_behalf, run.installation.descriptor(), patience) {
-                    Ok(attempt) => run.attempt = Some(attempt),
-                    // Others have decided it.
-                    Err(ended) => return ended.map(|()| 0),
-                }
+            match self.attempt(targets, footprint.as_ref(), to_log.as_ref(), on_behalf, patience) {
+                Ok(version) => return Ok(version),
+                Err(Interrupted::ByOther) => fail_point!(AbortedByOther),
+                Err(Interrupted::Awaiting(version)) => self.await_visible(version),
+                Err(Interrupted::Failed(error)) => return Err(self.failed(error, targets)),
             }
-            match self.install(&mut run.installation, &mut targets, patience) {
-                Ok(None) => {}
-                Ok(Some(Installed::IgnoredFor(version))) => {
-                    run.abort();
-                    self.await_visible(version);
-                    continue;
-                }
-                Ok(Some(_)) => {
-                    fail_point!(AbortedByOther);
-                    continue;
-                }
-                Err(error) => {
-                    run.abort();
-                    return Err(self.failed(error, &targets));
-                }
+            restarts += 1;
+            if restarts >= MOST_RESTARTS && on_behalf.is_none() {
+                let crowded = targets.first().map(|target| target.write.conflict(0));
+                return Err(self.failed(Error::Conflict(crowded.into_iter().collect()), targets));
             }
-            if on_behalf.is_none() {
-                if run.installation.installed().next().is_none() {
-                    // Everything was ignored: nothing changes.
-                    run.abort();
-                    return self.commit_at_snapshot(footprint.as_deref());
-                }
-                // After the last install: see [`super::holds`].
-                if let Err(error) = self.check_held(targets.iter().map(|target| (target.write.hash, target.write.key)))
-                {
-                    run.abort();
-                    return Err(self.failed(error, &targets));
-                }
-            }
-            if let Some(group_commit) = group_commit {
-                let resolved = targets.iter().any(|target| target.installed != Installed::AsStaged);
-                let installed = || targets.iter().filter_map(|target| target.write.mutation(target.installed));
-                let prepared = match &prepared {
-                    Some(prepared) if !resolved => Ok(prepared.clone()),
-                    _ => group_commit.log().prepare(&installed().collect::<Vec<_>>()),
-                };
-                match prepared {
-                    Ok(prepared) => {
-                        run.installation.log(prepared, self.durability, on_behalf.map(OnBehalf::decided));
-                    }
-                    Err(error) => {
-                        run.abort();
-                        return Err(self.failed(error, &targets));
-                    }
-                }
-            }
-            let descriptor = run.installation.descriptor();
-            fail_point!(BeforeReady);
-            if descriptor.advance(Phase::Installing, Phase::Ready).is_err() {
-                fail_point!(AbortedByOther);
-                continue;
-            }
-            fail_point!(Ready);
-            let settled = self.settle(descriptor);
-            if settled.is_ok() {
-                self.note_superseded(&run.installation);
-            }
-            return settled.map_err(|conflicts| {
-                let failure = run.installation.take_failure();
-                debug_assert!(on_behalf.is_none() || failure.is_some(), "what is held has no conflicts");
-                run.abort();
-                self.failed(failure.unwrap_or(Error::Conflict(conflicts)), &targets)
-            });
         }
-        let crowded = writes.first().map(|write| write.conflict(0));
-        Err(self.failed(Error::Conflict(crowded.into_iter().collect()), &targets))
+    }
+
+    /// The writes as they go to the log: encoded before anything is installed, as others would not wait for it.
+    #[cold]
+    fn to_log(
+        &self,
+        group_commit: &GroupCommit<C>,
+        targets: &[Target<'_, 'g, C>],
+        on_behalf: Option<&OnBehalf<'_, C>>,
+    ) -> Result<Prepared, Error> {
+        match on_behalf.and_then(|on_behalf| on_behalf.staged.logged.clone()) {
+            Some(prepared) => Ok(prepared),
+            None => group_commit.log().prepare(&mutations(targets)),
+        }
+    }
+
+    /// Tries to commit. What this leaves undecided is aborted when it ends; on behalf of a prepared transaction, first
+    /// in its word.
+    #[inline(never)]
+    fn attempt(
+        &self,
+        targets: &mut [Target<'_, 'g, C>],
+        footprint: Option<&Arc<Footprint<C>>>,
+        to_log: Option<&Prepared>,
+        on_behalf: Option<&OnBehalf<'_, C>>,
+        patience: u32,
+    ) -> Result<u64, Interrupted> {
+        let mut installation =
+            Installation::new(self.snapshot, footprint.cloned(), to_log.is_some(), targets.len(), self.owner());
+        let descriptor = installation.descriptor();
+        let _attempt = match on_behalf {
+            None => None,
+            Some(on_behalf) => match self.announce_attempt(on_behalf, descriptor, patience) {
+                Ok(attempt) => Some(attempt),
+                // Others have decided it.
+                Err(ended) => return Ok(ended.map(|()| 0)?),
+            },
+        };
+        self.install(&mut installation, targets, patience)?;
+        if on_behalf.is_none() {
+            if targets.iter().all(|target| target.installed == Installed::Ignored) {
+                // Nothing changes.
+                return Ok(self.commit_at_snapshot(footprint.map(|footprint| &**footprint))?);
+            }
+            // After the last install: see [`super::holds`].
+            if self.database().prepared.holds.any() {
+                self.check_held(&mut targets.iter().map(|target| (target.write.hash, target.write.key)))?;
+            }
+        }
+        if let Some(prepared) = to_log {
+            self.log(&mut installation, targets, prepared, on_behalf)?;
+        }
+        fail_point!(BeforeReady);
+        if descriptor.advance(Phase::Installing, Phase::Ready).is_err() {
+            return Err(Interrupted::ByOther);
+        }
+        fail_point!(Ready);
+        match self.settle(descriptor) {
+            Ok(version) => {
+                self.note_superseded(&installation);
+                Ok(version)
+            }
+            Err(conflicts) => {
+                let failure = installation.take_failure();
+                debug_assert!(on_behalf.is_none() || failure.is_some(), "what is held has no conflicts");
+                Err(Interrupted::Failed(failure.unwrap_or(Error::Conflict(conflicts))))
+            }
+        }
+    }
+
+    /// Gives an installation what goes to the log for it.
+    #[cold]
+    fn log(
+        &self,
+        installation: &mut Installation<'g, C>,
+        targets: &[Target<'_, 'g, C>],
+        prepared: &Prepared,
+        on_behalf: Option<&OnBehalf<'_, C>>,
+    ) -> Result<(), Error> {
+        let resolved = targets.iter().any(|target| target.installed != Installed::AsStaged);
+        let prepared = match &*self.database().group_commit {
+            Some(group_commit) if resolved => group_commit.log().prepare(&mutations(targets))?,
+            _ => prepared.clone(),
+        };
+        installation.log(prepared, self.durability, on_behalf.map(OnBehalf::decided));
+        Ok(())
     }
 
     /// What is to be done when a commit has failed.
@@ -268,40 +319,46 @@ impl<'g, C: Chunk> Committer<'g, C> {
         Ok(self.snapshot)
     }
 
-    /// Installs all writes. Gives the reason why this attempt must start over, if it must.
+    /// Installs all writes.
     fn install(
         &self,
         installation: &mut Installation<'g, C>,
         targets: &mut [Target<'_, 'g, C>],
-        restarts: u32,
-    ) -> Result<Option<Installed>, Error> {
+        patience: u32,
+    ) -> Result<(), Interrupted> {
         for number in 0..targets.len() {
             let Target { write, record, installed } = &mut targets[number];
-            match self.install_one(installation, write, record, restarts) {
-                Ok(over @ (Installed::Restart | Installed::IgnoredFor(_))) => return Ok(Some(over)),
+            match self.install_one(installation, write, record, patience) {
                 Ok(done) => {
                     *installed = done;
                     fail_point!(InstalledOne);
                 }
-                Err(Error::Conflict(mut conflicts)) => {
-                    conflicts.extend(targets[number + 1..].iter().filter_map(|Target { write, record, .. }| {
-                        write.conflict_with(self.newest_committed(record)?).filter(|_| write.resolution_fails())
-                    }));
-                    return Err(Error::Conflict(conflicts));
-                }
-                Err(error) => return Err(error),
+                Err(interrupted) => return Err(self.with_further_conflicts(interrupted, &targets[number + 1..])),
             }
         }
-        Ok(None)
+        Ok(())
     }
 
+    /// Adds those that the further writes have to a conflict.
+    #[cold]
+    fn with_further_conflicts(&self, interrupted: Interrupted, further: &[Target<'_, 'g, C>]) -> Interrupted {
+        let Interrupted::Failed(Error::Conflict(mut conflicts)) = interrupted else {
+            return interrupted;
+        };
+        conflicts.extend(further.iter().filter_map(|Target { write, record, .. }| {
+            write.conflict_with(self.newest_committed(record)?).filter(|_| write.resolution_fails())
+        }));
+        Interrupted::Failed(Error::Conflict(conflicts))
+    }
+
+    #[inline]
     fn install_one(
         &self,
         installation: &mut Installation<'g, C>,
         write: &PlannedWrite<'_, C>,
         record: &mut &'g Record<C>,
-        restarts: u32,
-    ) -> Result<Installed, Error> {
+        patience: u32,
+    ) -> Result<Installed, Interrupted> {
         loop {
             let head = record.head(self.guard);
             let base = match &head {
@@ -309,56 +366,39 @@ impl<'g, C: Chunk> Committer<'g, C> {
                 // Below what failed in the log there may be more of the kind.
                 Head::Sealed => {
                     fail_point!(InstallMetSeal);
-                    self.database().buffer.remove(record, self.guard);
-                    *record = self.database().buffer.record(write.hash, write.key, self.guard);
+                    *record = self.next_record(write, record);
                     continue;
                 }
                 Head::Version(version) => match version.state(self.guard) {
-                    State::Committed(_) | State::Certified(_) | State::Aborted => version.standing(self.guard),
+                    State::Committed(number) | State::Certified(number) => Some((*version, number)),
+                    State::Aborted => version.standing(self.guard),
                     State::Undecided(other) => {
-                        self.contend(other, restarts);
+                        self.contend(other, patience);
                         if installation.descriptor().phase() == Phase::Aborted {
-                            return Ok(Installed::Restart);
+                            return Err(Interrupted::ByOther);
                         }
                         continue;
                     }
                 },
             };
-            let base_value = base.and_then(|(version, _)| version.value());
-            let conflict = base.and_then(|(_, number)| write.conflict_with(number));
-            let mut installed = Installed::AsStaged;
-            let (value, extends_older, charge) = match (write.operation, conflict) {
-                (Operation::Append(rows), None) => self.appended(base_value, rows)?,
-                // An append that conflicts only because its key was read.
-                (Operation::Append(_), Some(conflict)) => return Err(Error::Conflict(vec![conflict])),
-                (Operation::Put(value), None) => (Some(self.version_value(value)), false, value.bytes()),
-                (Operation::Delete, None) => (None, false, 0),
-                (operation, Some(conflict)) => match (write.resolution, operation) {
-                    (Some(ConflictResolution::Ignore), _) => {
-                        match base.map(|(version, _)| version.state(self.guard)) {
-                            Some(State::Certified(number)) => return Ok(Installed::IgnoredFor(number)),
-                            // It has failed in the log meanwhile: look again.
-                            Some(State::Aborted) => continue,
-                            _ => return Ok(Installed::Ignored),
-                        }
-                    }
-                    (Some(ConflictResolution::Replace), Operation::Put(value)) => {
-                        (Some(self.version_value(value)), false, value.bytes())
-                    }
-                    (Some(ConflictResolution::Replace), _) => (None, false, 0),
-                    (Some(ConflictResolution::Append), Operation::Put(rows)) => {
-                        installed = Installed::Appended;
-                        self.appended(base_value, rows)?
-                    }
-                    (None | Some(ConflictResolution::Fail | ConflictResolution::Append), _) => {
-                        return Err(Error::Conflict(vec![conflict]));
-                    }
+            let overtaken = base.map(|(_, number)| number).filter(|number| write.is_overtaken_by(*number));
+            let (value, extends_older, installed) = match (write.operation, overtaken) {
+                (Operation::Put(value), None) => (Some(self.version_value(value)), false, Installed::AsStaged),
+                (Operation::Delete, None) => (None, false, Installed::AsStaged),
+                (Operation::Append(rows), None) => self.appended(base, rows, Installed::AsStaged)?,
+                (_, Some(number)) => match self.resolve_overtaken(write, base, number)? {
+                    Some(resolved) => resolved,
+                    // What would stay has failed in the log meanwhile.
+                    None => continue,
                 },
             };
-            if installation.try_install(record, head, value, extends_older, charge).is_ok() {
+            if installed == Installed::Ignored {
+                return Ok(installed);
+            }
+            if installation.try_install(record, head, value, extends_older, write.bytes).is_ok() {
                 // Rows that go after a delete depend on it, too.
                 let appends = installed == Installed::Appended || matches!(write.operation, Operation::Append(_));
-                if let Some((base, _)) = base.filter(|_| appends && self.database().group_commit.is_some()) {
+                if let (true, Some((base, _))) = (appends, base) {
                     installation.depends_on(base);
                 }
                 return Ok(installed);
@@ -366,24 +406,68 @@ impl<'g, C: Chunk> Committer<'g, C> {
         }
     }
 
+    /// The record that comes after a sealed one.
+    #[cold]
+    #[inline(never)]
+    fn next_record(&self, write: &PlannedWrite<'_, C>, sealed: &Record<C>) -> &'g Record<C> {
+        self.database().buffer.remove(sealed, self.guard);
+        self.database().buffer.record(write.hash, write.key, self.guard)
+    }
+
+    #[inline]
     fn version_value(&self, value: &Value<C>) -> VersionValue<C> {
         VersionValue::new(value.clone(), self.database().memory_budget())
     }
 
-    /// The newest committed value with rows after its own: value, whether it extends the committed one, and new bytes.
+    /// What becomes of a write that others have overtaken by a version. `None`: that was not to be.
+    #[cold]
+    #[inline(never)]
+    fn resolve_overtaken(
+        &self,
+        write: &PlannedWrite<'_, C>,
+        base: Option<(&'g Version<C>, u64)>,
+        number: u64,
+    ) -> Result<Option<ToInstall<C>>, Interrupted> {
+        Ok(Some(match (write.resolution, write.operation) {
+            // An append conflicts only because its key was read.
+            (_, Operation::Append(_)) => return Err(write.lost_to(number)),
+            (Some(ConflictResolution::Ignore), _) => match base.map(|(version, _)| version.state(self.guard)) {
+                Some(State::Certified(number)) => return Err(Interrupted::Awaiting(number)),
+                Some(State::Aborted) => return Ok(None),
+                _ => (None, false, Installed::Ignored),
+            },
+            (Some(ConflictResolution::Replace), Operation::Put(value)) => {
+                (Some(self.version_value(value)), false, Installed::AsStaged)
+            }
+            (Some(ConflictResolution::Replace), _) => (None, false, Installed::AsStaged),
+            (Some(ConflictResolution::Append), Operation::Put(rows)) => {
+                self.appended(base, rows, Installed::Appended)?
+            }
+            (None | Some(ConflictResolution::Fail | ConflictResolution::Append), _) => {
+                return Err(write.lost_to(number));
+            }
+        }))
+    }
+
+    /// The newest committed value with rows after its own.
+    #[inline(never)]
     fn appended(
         &self,
-        base: Option<&VersionValue<C>>,
+        base: Option<(&'g Version<C>, u64)>,
         rows: &Value<C>,
-    ) -> Result<(Option<VersionValue<C>>, bool, u64), Error> {
+        installed: Installed,
+    ) -> Result<ToInstall<C>, Error> {
+        let base = base.and_then(|(version, _)| version.value());
         let value = match base {
             Some(base) => base.append(rows)?,
             None => self.version_value(rows),
         };
-        Ok((Some(value), base.is_some(), rows.bytes()))
+        Ok((Some(value), base.is_some(), installed))
     }
 
     /// Does what it takes to get past somebody else's undecided version.
+    #[cold]
+    #[inline(never)]
     pub fn contend(&self, other: &'g Descriptor<C>, restarts: u32) {
         match other.phase() {
             Phase::Installing => {
@@ -470,22 +554,38 @@ impl<'g, C: Chunk> Committer<'g, C> {
     }
 }
 
-impl<C> PlannedWrite<'_, C> {
-    /// What the log has to know of it.
-    fn mutation(&self, installed: Installed) -> Option<Mutation<'_, C>> {
-        let change = match (self.operation, installed) {
-            (_, Installed::Ignored | Installed::IgnoredFor(_) | Installed::Restart) => return None,
+/// What the log has to know of the writes.
+fn mutations<'t, C>(targets: &'t [Target<'_, '_, C>]) -> Vec<Mutation<'t, C>> {
+    targets.iter().filter_map(Target::mutation).collect()
+}
+
+impl<C> Target<'_, '_, C> {
+    fn mutation(&self) -> Option<Mutation<'_, C>> {
+        let change = match (self.write.operation, self.installed) {
+            (_, Installed::Ignored) => return None,
             (Operation::Delete, _) => Change::Delete,
             (Operation::Put(value), Installed::AsStaged) => Change::Put(value),
             (Operation::Put(rows), Installed::Appended) | (Operation::Append(rows), _) => Change::Append(rows),
         };
-        Some(Mutation { key: self.key, change })
+        Some(Mutation { key: self.write.key, change })
+    }
+}
+
+impl<C> PlannedWrite<'_, C> {
+    /// Whether it conflicts with the newest committed version of the key.
+    #[inline]
+    fn is_overtaken_by(&self, version: u64) -> bool {
+        version > self.basis && !(matches!(self.operation, Operation::Append(_)) && self.resolution.is_some())
     }
 
     /// The conflict with the newest committed version of the key, if it is one.
     pub fn conflict_with(&self, version: u64) -> Option<Conflict> {
-        let blind_append = matches!(self.operation, Operation::Append(_)) && self.resolution.is_some();
-        (version > self.basis && !blind_append).then(|| self.conflict(version))
+        self.is_overtaken_by(version).then(|| self.conflict(version))
+    }
+
+    #[cold]
+    fn lost_to(&self, version: u64) -> Interrupted {
+        Interrupted::Failed(Error::Conflict(vec![self.conflict(version)]))
     }
 
     fn conflict(&self, version: u64) -> Conflict {

@@ -55,7 +55,7 @@ impl<C: Chunk> Drop for Attempt<'_, '_, C> {
                     self.transaction.attempt_failed(self.descriptor, self.heuristic);
                     return;
                 }
-                // Only when it unwinds. A failed step means that somebody else has moved it: look again.
+                // Given up, or it unwinds. A failed step means that somebody else has moved it: look again.
                 undecided => _ = self.descriptor.advance(undecided, Phase::Aborted),
             }
         }
@@ -128,6 +128,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
     ///
     /// # Errors
     /// What has become of it, if it cannot be committed any more.
+    #[inline(never)]
     pub fn announce_attempt<'a>(
         &self,
         on_behalf: &OnBehalf<'a, C>,
@@ -197,6 +198,7 @@ impl<C: Chunk> StagedWrite<C> {
             key: self.key.as_slice(),
             hash: self.hash,
             operation: &self.operation,
+            bytes: self.operation.bytes(),
             // Nothing is later: no conflict can come up.
             basis: u64::MAX,
             resolution: Some(ConflictResolution::Fail),

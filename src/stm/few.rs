@@ -14,19 +14,20 @@ impl<T> Few<T> {
         if count > 1 { Few::Many(Vec::with_capacity(count)) } else { Few::None }
     }
 
+    #[inline]
     pub fn push(&mut self, element: T) {
-        if let Few::Many(many) = self {
-            return many.push(element);
+        match self {
+            Few::None => *self = Few::One([element]),
+            Few::One(_) => self.push_second(element),
+            Few::Many(many) => many.push(element),
         }
-        *self = match std::mem::replace(self, Few::None) {
-            Few::One([first]) => Few::Many(vec![first, element]),
-            _ => Few::One([element]),
-        };
     }
 
-    pub fn extend(mut self, elements: impl Iterator<Item = T>) -> Self {
-        elements.for_each(|element| self.push(element));
-        self
+    #[cold]
+    fn push_second(&mut self, second: T) {
+        if let Few::One([first]) = std::mem::replace(self, Few::None) {
+            *self = Few::Many(vec![first, second]);
+        }
     }
 }
 
@@ -58,13 +59,14 @@ mod tests {
 
     #[test]
     fn it_is_a_list() {
-        for count in 0..5 {
+        for count in 0..5_usize {
             for capacity in 0..5 {
-                let mut few = Few::with_capacity(capacity).extend(0..count);
+                let mut few = Few::with_capacity(capacity);
+                (0..count).for_each(|number| few.push(number));
                 assert_eq!(&*few, (0..count).collect::<Vec<_>>());
                 few.iter_mut().for_each(|number| *number += 1);
                 few.push(0);
-                assert_eq!(few.iter().sum::<i32>(), (1..=count).sum());
+                assert_eq!(few.iter().sum::<usize>(), (1..=count).sum());
             }
         }
     }

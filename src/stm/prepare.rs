@@ -243,17 +243,17 @@ impl<'g, C: Chunk> Committer<'g, C> {
         }
     }
 
-    /// Whether none of the keys that a transaction is about to write is held by others.
+    /// Whether none of the keys that a transaction is about to write is held by others, where any may be.
     ///
     /// # Errors
     /// The conflicts with their holders.
-    pub fn check_held<'k>(&self, mut keys: impl Iterator<Item = (u64, &'k [u8])>) -> Result<(), Error> {
-        let holds = &self.database().prepared.holds;
-        if !holds.any() {
-            return Ok(());
-        }
+    #[cold]
+    pub fn check_held(&self, keys: &mut dyn Iterator<Item = (u64, &[u8])>) -> Result<(), Error> {
         fail_point!(HoldsMet);
-        keys.try_for_each(|(hash, key)| self.check_key(Seeker::Committer, hash, key, Access::Write))
+        for (hash, key) in keys {
+            self.check_key(Seeker::Committer, hash, key, Access::Write)?;
+        }
+        Ok(())
     }
 
     /// Whether a transaction that was met among what is held still holds anything. One that is being validated is given

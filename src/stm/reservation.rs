@@ -88,6 +88,11 @@ impl Reservations {
         }
     }
 
+    /// Whether anything is reserved.
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
     /// The first of the keys that somebody with a better priority has reserved. `None` goes behind all.
     pub fn blocked<'k>(
         &self,
@@ -95,9 +100,6 @@ impl Reservations {
         keys: impl Fn() -> Box<dyn Iterator<Item = &'k [u8]> + 'k>,
         guard: &Guard,
     ) -> Option<&'k [u8]> {
-        if self.count.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
         let now = Instant::now();
         let mut next = self.held.front(guard);
         while let Some(entry) = next {

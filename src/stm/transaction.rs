@@ -12,7 +12,6 @@ use super::database::{Context, Database, DatabasePool, Keeper};
 use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
 use super::error::Error;
 use super::evictable::{Evictable, VersionValue};
-use super::few::Few;
 use super::global_id::GlobalId;
 use super::key::{KeyBytes, KeyRange, check_key};
 use super::memory::{Claim, Presence, Reuse, Version};
@@ -230,8 +229,9 @@ impl<C: Chunk> Transaction<C> {
         let Database { buffer, clock, .. } = pool.shared();
         let hash = key.hash(buffer);
         let mut appended = None;
-        if context.set.writes > 0 {
-            match settings.own_write(&mut context.set, snapshot, hash, key.bytes()) {
+        let entry = context.set.position(hash, key.bytes());
+        if let Some(entry) = entry {
+            match settings.own_write(&mut context.set, snapshot, entry) {
                 Some(Operation::Put(value)) => return Ok(visit(true, Some(value))),
                 Some(Operation::Delete) => return Ok(visit(false, None)),
                 Some(Operation::Append(rows)) => appended = Some(rows.clone()),
@@ -255,7 +255,8 @@ impl<C: Chunk> Transaction<C> {
             word.back_to_floor(floor);
         }
         if settings.tracks_reads() {
-            context.set.note_read(hash, key.bytes(), record, snapshot, value.is_none(), &guard);
+            let entry = entry.unwrap_or_else(|| context.set.entry(hash, key.bytes()));
+            context.set.note_read(entry, record, snapshot, value.is_none(), &guard);
         }
         let value = match (appended, value) {
             (None, None) => return Ok(visit(false, None)),
@@ -312,8 +313,9 @@ impl<C: Chunk> Transaction<C> {
                 let (number, hash) = (from + position, hashes[position]);
                 let bytes = key(number).bytes();
                 let mut appended = None;
-                if context.set.writes > 0 {
-                    match settings.own_write(&mut context.set, snapshot, hash, bytes) {
+                let entry = context.set.position(hash, bytes);
+                if let Some(entry) = entry {
+                    match settings.own_write(&mut context.set, snapshot, entry) {
                         Some(Operation::Put(value)) => {
                             visit(number, Some(&VersionValue::InMemory(value.clone())));
                             continue;
@@ -329,7 +331,8 @@ impl<C: Chunk> Transaction<C> {
                 let newest = record.and_then(|record| tracker.newest_at(record, snapshot));
                 let value = newest.and_then(Version::value);
                 if settings.tracks_reads() {
-                    context.set.note_read(hash, bytes, *record, snapshot, value.is_none(), &guard);
+                    let entry = entry.unwrap_or_else(|| context.set.entry(hash, bytes));
+                    context.set.note_read(entry, *record, snapshot, value.is_none(), &guard);
                 }
                 match (appended, value) {
                     (None, value) => visit(number, value),
@@ -406,11 +409,12 @@ impl<C: Chunk> Transaction<C> {
     fn stage_bound(&mut self, key: &BoundKey<C>, operation: Operation<C>) -> Result<(), Error> {
         let entry = self.stage(key, operation)?;
         let (context, pool, _) = self.open()?.parts();
+        let hash = context.set.hash(entry);
         let entry = &mut context.set.entries[entry];
         if entry.record.is_none() {
             let guard = context.participant.pin();
             // An unsealed one: whatever the snapshot sees of the key is in it.
-            let record = key.find(entry.hash, &pool.shared().buffer, &guard).filter(|record| !record.is_sealed());
+            let record = key.find(hash, &pool.shared().buffer, &guard).filter(|record| !record.is_sealed());
             entry.record = record.map(|record| record.share(&guard));
         }
         Ok(())
@@ -418,32 +422,30 @@ impl<C: Chunk> Transaction<C> {
 
     /// Gives the entry of the key.
     fn stage<'k>(&mut self, key: impl KeyName<'k, C>, operation: Operation<C>) -> Result<usize, Error> {
-        let settings = self.settings;
+        let (read_only, max_bytes) = (self.settings.read_only, self.settings.max_bytes);
         let (context, pool, presence) = self.open()?.commit_parts();
-        settings.check_writable()?;
+        check_writable(read_only)?;
         key.check(pool)?;
         let database = pool.shared();
-        let entry = context.set.entry(key.hash(&database.buffer), key.bytes());
-        let write = context.set.compose(entry, operation)?;
-        let staged = context.set.staged_bytes_with(entry, &write);
-        if staged > context.set.staged_bytes {
-            within(settings.max_bytes, staged, "bytes staged by the transaction")?;
-            if let limit @ Some(_) = database.options.max_total_bytes {
-                let check = || {
-                    let held = database.resident_bytes(pool).saturating_add(database.prepared.bytes());
-                    let bytes = held.saturating_add(staged);
-                    within(limit, bytes, "bytes held by the database")
-                };
-                if check().is_err() {
-                    // Some of them may be held by versions that nobody can see any more.
-                    database.reclaim_all(context, pool, presence);
-                    fail_point!(StageReclaimed);
-                    check()?;
-                }
+        let hash = key.hash(&database.buffer);
+        let entry = context.set.position(hash, key.bytes());
+        let is_limited = max_bytes.is_some() || database.options.max_total_bytes.is_some();
+        let Some(entry) = entry else {
+            let bytes = operation.bytes();
+            if is_limited {
+                check_limits(max_bytes, context.set.staged_bytes_with(None, bytes), context, pool, presence)?;
             }
+            fail_point!(BeforeStaged);
+            // For the commit: what `hash` has asked for is there by now.
+            key.prefetch_record(hash, &database.buffer);
+            return Ok(context.set.stage_new(hash, key.bytes(), operation, bytes));
+        };
+        let write = context.set.compose(entry, operation)?;
+        if is_limited {
+            check_limits(max_bytes, context.set.staged_bytes_with(Some(entry), write.bytes), context, pool, presence)?;
         }
         fail_point!(BeforeStaged);
-        context.set.stage(entry, Some(write));
+        context.set.stage(entry, write);
         Ok(entry)
     }
 
@@ -462,7 +464,7 @@ impl<C: Chunk> Transaction<C> {
             return Ok(false);
         };
         let write = Write { resolution: Some(resolution), ..write.clone() };
-        set.stage(entry, Some(write));
+        set.stage(entry, write);
         Ok(true)
     }
 
@@ -699,15 +701,8 @@ impl Settings {
         !self.read_only && self.isolation != IsolationLevel::RepeatableRead
     }
 
-    /// The transaction's own write of a key, if it has staged one, which counts as read.
-    fn own_write<'s, C>(
-        &self,
-        set: &'s mut WorkingSet<C>,
-        snapshot: u64,
-        hash: u64,
-        key: &[u8],
-    ) -> Option<&'s Operation<C>> {
-        let entry = set.position(hash, key)?;
+    /// The transaction's own write of an entry's key, if it has staged one, which counts as read.
+    fn own_write<'s, C>(&self, set: &'s mut WorkingSet<C>, snapshot: u64, entry: usize) -> Option<&'s Operation<C>> {
         let Entry { write: Some(write), read_at, .. } = &mut set.entries[entry] else {
             return None;
         };
@@ -716,13 +711,6 @@ impl Settings {
             read_at.get_or_insert(snapshot);
         }
         Some(&write.operation)
-    }
-
-    fn check_writable(&self) -> Result<(), Error> {
-        if self.read_only {
-            return Err(Error::InvalidState("transaction: it is read-only"));
-        }
-        Ok(())
     }
 
     fn commit<C: Chunk>(
@@ -734,7 +722,6 @@ impl Settings {
     ) -> Result<u64, Error> {
         let database = pool.shared();
         let footprint = match self.isolation {
-            IsolationLevel::Serializable if context.set.is_untouched() => None,
             IsolationLevel::Serializable => footprint(&mut context.set),
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
@@ -750,13 +737,15 @@ impl Settings {
                 }
             };
         }
-        context.set.note_scanned_writes();
+        if !context.set.ranges.is_empty() {
+            context.set.note_scanned_writes();
+        }
         let Context { set, participant, .. } = &*context;
         let (guard, durability) = (participant.pin(), self.durability);
         let committer = Committer { pool, guard: &guard, presence, participant, snapshot, durability };
-        let writes = self.plan(set, &committer)?;
-        let committed = committer.commit(&writes, footprint);
-        let (count, bytes) = (writes.len(), set.staged_bytes);
+        self.check_reserved(set, &committer)?;
+        let committed = committer.commit(set.writes, self.plan(set, snapshot), footprint);
+        let (count, bytes) = (set.writes, set.staged_bytes);
         drop(guard);
         fail_point!(CommitOver);
         database.reclaim_after(count, bytes, context, pool, presence);
@@ -779,7 +768,9 @@ impl Settings {
             IsolationLevel::Serializable => footprint(&mut context.set),
             IsolationLevel::ReadCommitted | IsolationLevel::RepeatableRead => None,
         };
-        context.set.note_scanned_writes();
+        if !context.set.ranges.is_empty() {
+            context.set.note_scanned_writes();
+        }
         let Context { set, participant, .. } = &*context;
         let guard = participant.pin();
         // Once it is decided it can wait for nothing, so it is stored at once.
@@ -788,7 +779,8 @@ impl Settings {
         if set.writes == 0 && (!options.hold_reads || footprint.is_none()) {
             return footprint.map_or(Ok(()), |footprint| committer.vote_read_only(&footprint)).map(|()| Vote::ReadOnly);
         }
-        let writes = self.plan(set, &committer)?;
+        self.check_reserved(set, &committer)?;
+        let writes: Vec<_> = self.plan(set, snapshot).collect();
         let vote = committer.prepare(id, options, &writes, footprint);
         if vote != Ok(Vote::Yes) {
             // It has let go what it held.
@@ -799,43 +791,58 @@ impl Settings {
         vote
     }
 
-    /// The staged writes, ready to be installed, unless somebody with more need of them has reserved one of the keys.
+    /// The staged writes, ready to be installed.
     fn plan<'s, C: Chunk>(
         &self,
         set: &'s WorkingSet<C>,
-        committer: &Committer<'_, C>,
-    ) -> Result<Few<PlannedWrite<'s, C>>, Error> {
-        let (database, snapshot) = (committer.database(), committer.snapshot);
-        let written = || set.entries.iter().filter_map(|entry| Some((entry, entry.write.as_ref()?)));
-        let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(entry, _)| entry.key.as_slice())) };
-        let priority = self.priority.map(|(priority, _)| priority);
-        if let Some(key) = database.reservations.blocked(priority, keys, committer.guard) {
-            // Whoever has reserved it may wait for one in doubt, too; that is the reason to be told.
-            committer.check_held(written().map(|(entry, _)| (entry.hash, entry.key.as_slice())))?;
-            return Err(Error::Conflict(vec![Conflict {
-                kind: ConflictKind::Prepared,
-                key: key.to_vec(),
-                range: None,
-                version: 0,
-                holder: None,
-            }]));
+        snapshot: u64,
+    ) -> impl Iterator<Item = PlannedWrite<'s, C>> + Clone {
+        let serializable = self.isolation == IsolationLevel::Serializable;
+        let conflict_resolution = self.conflict_resolution;
+        set.written().map(move |(entry, hash, write)| PlannedWrite {
+            key: entry.key.as_slice(),
+            hash,
+            record: entry.record.as_ref(),
+            operation: &write.operation,
+            bytes: write.bytes,
+            basis: entry.read_at.unwrap_or(snapshot),
+            resolution: match entry.read_at {
+                Some(_) if serializable => None,
+                _ => Some(write.resolution.unwrap_or(conflict_resolution)),
+            },
+        })
+    }
+
+    /// Whether nobody with more need of them has reserved one of the written keys.
+    #[inline]
+    fn check_reserved<C: Chunk>(&self, set: &WorkingSet<C>, committer: &Committer<'_, C>) -> Result<(), Error> {
+        if committer.database().reservations.any() {
+            self.check_all_reserved(set, committer)?;
         }
         fail_point!(ReservationsChecked);
-        let writes = Few::with_capacity(set.writes).extend(written().map(|(entry, write)| {
-            let read_at = entry.read_at;
-            PlannedWrite {
-                key: entry.key.as_slice(),
-                hash: entry.hash,
-                record: entry.record.as_ref(),
-                operation: &write.operation,
-                basis: read_at.unwrap_or(snapshot),
-                resolution: match (self.isolation, read_at) {
-                    (IsolationLevel::Serializable, Some(_)) => None,
-                    _ => Some(write.resolution.unwrap_or(self.conflict_resolution)),
-                },
-            }
-        }));
-        Ok(writes)
+        Ok(())
+    }
+
+    #[cold]
+    fn check_all_reserved<C: Chunk>(&self, set: &WorkingSet<C>, committer: &Committer<'_, C>) -> Result<(), Error> {
+        let database = committer.database();
+        let written = || set.written().map(|(entry, hash, _)| (hash, entry.key.as_slice()));
+        let keys = || -> Box<dyn Iterator<Item = &[u8]>> { Box::new(written().map(|(_, key)| key)) };
+        let priority = self.priority.map(|(priority, _)| priority);
+        let Some(key) = database.reservations.blocked(priority, keys, committer.guard) else {
+            return Ok(());
+        };
+        // Whoever has reserved it may wait for one in doubt, too; that is the reason to be told.
+        if database.prepared.holds.any() {
+            committer.check_held(&mut written())?;
+        }
+        Err(Error::Conflict(vec![Conflict {
+            kind: ConflictKind::Prepared,
+            key: key.to_vec(),
+            range: None,
+            version: 0,
+            holder: None,
+        }]))
     }
 
     /// Counts a failure, and reserves what a starving transaction has touched in vain; where it fails for one that is
@@ -877,20 +884,20 @@ fn reserve<C: Chunk>(
 }
 
 /// What must be certified: what was read and is not written. The rest is compared when it is installed.
+#[inline]
 fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
-    if set.writes == set.entries.len() && set.ranges.is_empty() {
-        return None;
-    }
-    let only_read = set.entries.iter().filter(|entry| entry.read_at.is_some() && entry.write.is_none());
-    let mut reads = Vec::with_capacity(only_read.count());
-    for entry in &mut set.entries {
+    if set.writes == set.entries.len() && set.ranges.is_empty() { None } else { collect_footprint(set) }
+}
+
+#[inline(never)]
+fn collect_footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
+    let mut reads = Vec::with_capacity(set.entries.len() - set.writes);
+    for number in 0..set.entries.len() {
+        let hash = set.hash(number);
+        let entry = &mut set.entries[number];
         if entry.read_at.is_some() && entry.write.is_none() {
-            reads.push(PointRead {
-                key: entry.key.clone(),
-                hash: entry.hash,
-                record: entry.record.take(),
-                absent: entry.absent,
-            });
+            let (key, record, absent) = (entry.key.clone(), entry.record.take(), entry.absent);
+            reads.push(PointRead { key, hash, record, absent });
         }
     }
     let ranges: Arc<[_]> =
@@ -901,6 +908,42 @@ fn footprint<C: Chunk>(set: &mut WorkingSet<C>) -> Option<Footprint<C>> {
 /// Values that were found, read from storage where they are not in memory, where they stay then.
 fn read_all<C: Chunk>(found: Vec<Option<VersionValue<C>>>) -> Result<Vec<Option<Value<C>>>, Error> {
     found.into_iter().map(|value| value.map(VersionValue::fetch).transpose()).collect()
+}
+
+fn check_writable(read_only: bool) -> Result<(), Error> {
+    if read_only {
+        return Err(Error::InvalidState("transaction: it is read-only"));
+    }
+    Ok(())
+}
+
+/// Whether a transaction may hold so many bytes for its writes.
+#[cold]
+fn check_limits<C: Chunk>(
+    max_bytes: Option<u64>,
+    staged: u64,
+    context: &mut Context<C>,
+    pool: &DatabasePool<C>,
+    presence: &Presence<C>,
+) -> Result<(), Error> {
+    // What takes no more than before is within them.
+    if staged <= context.set.staged_bytes {
+        return Ok(());
+    }
+    within(max_bytes, staged, "bytes staged by the transaction")?;
+    let database = pool.shared();
+    let limit = database.options.max_total_bytes;
+    let check = || {
+        let held = database.resident_bytes(pool).saturating_add(database.prepared.bytes());
+        within(limit, held.saturating_add(staged), "bytes held by the database")
+    };
+    if limit.is_some() && check().is_err() {
+        // Some of them may be held by versions that nobody can see any more.
+        database.reclaim_all(context, pool, presence);
+        fail_point!(StageReclaimed);
+        check()?;
+    }
+    Ok(())
 }
 
 fn within(limit: Option<u64>, bytes: u64, what: &str) -> Result<(), Error> {

@@ -58,7 +58,16 @@ impl<C: Send + Sync + 'static> TxnBuffer<C> {
     }
 
     /// The record of a key for a writer: made if need be, and in both indexes.
+    #[inline]
     pub fn record<'g>(&'g self, hash: u64, key: &[u8], guard: &'g Guard) -> &'g Record<C> {
+        match self.hashes.get(hash, key, guard) {
+            Some(record) if !record.is_sealed() && self.order.link(record, guard) => record,
+            _ => self.make_record(hash, key, guard),
+        }
+    }
+
+    #[inline(never)]
+    fn make_record<'g>(&'g self, hash: u64, key: &[u8], guard: &'g Guard) -> &'g Record<C> {
         loop {
             let record = self.hashes.get_or_insert(hash, key, guard);
             if !record.is_sealed() && self.order.link(record, guard) {

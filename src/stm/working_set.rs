@@ -11,11 +11,13 @@ use super::memory::{Record, RecordRef};
 use super::value::{Chunk, Value};
 
 /// Up to so many entries are searched one by one.
-const LINEAR: usize = 8;
+const LINEAR: usize = 16;
 
 pub(crate) struct WorkingSet<C> {
     /// One entry a key, in the order of first use.
     pub entries: Vec<Entry<C>>,
+    /// Their hashes, apart: a search passes many of them.
+    hashes: Vec<u64>,
     /// Open addressing from hash to entry + 1, once there are more than [`LINEAR`].
     table: Vec<u32>,
     /// Staged writes by key, kept once a scan needs them. May name entries whose write was rolled back.
@@ -34,7 +36,6 @@ pub(crate) struct WorkingSet<C> {
 
 pub(crate) struct Entry<C> {
     pub key: KeyBytes,
-    pub hash: u64,
     /// The record that was read, or that a bound key had when it was written; `None` where there was none, or it was not
     /// looked up. One that the snapshot sees something in stays unsealed.
     pub record: Option<RecordRef<C>>,
@@ -47,6 +48,8 @@ pub(crate) struct Entry<C> {
 
 pub(crate) struct Write<C> {
     pub operation: Operation<C>,
+    /// Of the operation, which takes some steps to count them.
+    pub bytes: u64,
     /// `None`: the transaction's.
     pub resolution: Option<ConflictResolution>,
 }
@@ -75,7 +78,7 @@ impl<C: Clone> Clone for Operation<C> {
 
 impl<C: Clone> Clone for Write<C> {
     fn clone(&self) -> Self {
-        Write { operation: self.operation.clone(), resolution: self.resolution }
+        Write { operation: self.operation.clone(), bytes: self.bytes, resolution: self.resolution }
     }
 }
 
@@ -88,14 +91,33 @@ impl<C: Chunk> Operation<C> {
     }
 }
 
-fn bytes_of<C: Chunk>(write: Option<&Write<C>>) -> u64 {
-    write.map_or(0, |write| write.operation.bytes())
+impl<C: Chunk> Write<C> {
+    #[inline]
+    fn new(operation: Operation<C>, resolution: Option<ConflictResolution>) -> Self {
+        Write { bytes: operation.bytes(), operation, resolution }
+    }
+
+    /// This write with rows behind its own.
+    #[cold]
+    fn append(&self, rows: &Value<C>) -> Result<Self, Error> {
+        let operation = match &self.operation {
+            Operation::Put(value) => Operation::Put(value.append(rows)?),
+            Operation::Append(value) => Operation::Append(value.append(rows)?),
+            Operation::Delete => Operation::Put(rows.clone()),
+        };
+        Ok(Write::new(operation, self.resolution))
+    }
+}
+
+fn bytes_of<C>(write: Option<&Write<C>>) -> u64 {
+    write.map_or(0, |write| write.bytes)
 }
 
 impl<C> WorkingSet<C> {
     pub fn new() -> Self {
         WorkingSet {
             entries: Vec::new(),
+            hashes: Vec::new(),
             table: Vec::new(),
             ordered: None,
             ranges: Vec::new(),
@@ -108,25 +130,35 @@ impl<C> WorkingSet<C> {
         }
     }
 
-    /// Whether nothing was read, scanned or written that it must know of.
-    pub fn is_untouched(&self) -> bool {
-        self.entries.is_empty() && self.ranges.is_empty()
-    }
-
-    /// Whether there is nothing to forget. Much of what is run reads without a trace.
+    /// Whether there is nothing to forget: nothing was read, scanned or written that it must know of.
     pub fn is_clear(&self) -> bool {
-        self.is_untouched() && self.next_savepoint == 1
+        self.entries.is_empty() && self.ranges.is_empty() && self.next_savepoint == 1
     }
 
     /// Forgets everything. Very large buffers are given back.
     pub fn clear(&mut self) {
-        if self.is_clear() {
-            return;
+        // Much of what is run reads without a trace, and most of the rest does little.
+        let has_more = !self.table.is_empty() || !self.ranges.is_empty() || self.ordered.is_some();
+        if has_more || self.next_savepoint > 1 {
+            self.clear_more();
         }
-        self.entries.clear();
-        self.entries.shrink_to(1024);
-        self.table.clear();
-        self.table.shrink_to(4096);
+        if !self.entries.is_empty() {
+            self.entries.clear();
+            self.hashes.clear();
+            (self.writes, self.staged_bytes) = (0, 0);
+        }
+    }
+
+    #[inline(never)]
+    fn clear_more(&mut self) {
+        if !self.table.is_empty() {
+            self.table.clear();
+            self.table.shrink_to(4096);
+            self.entries.clear();
+            self.entries.shrink_to(1024);
+            self.hashes.clear();
+            self.hashes.shrink_to(1024);
+        }
         self.ordered = None;
         self.ranges.clear();
         self.journal.clear();
@@ -134,62 +166,75 @@ impl<C> WorkingSet<C> {
         (self.writes, self.staged_bytes, self.journal_bytes, self.next_savepoint) = (0, 0, 0, 1);
     }
 
+    #[inline]
     pub fn position(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        let is_key = |entry: &Entry<C>| entry.hash == hash && entry.key.as_slice() == key;
-        if self.table.is_empty() {
-            return self.entries.iter().position(is_key);
+        if self.hashes.is_empty() {
+            return None;
         }
+        if !self.table.is_empty() {
+            return self.position_in_table(hash, key);
+        }
+        // From the end: what was read is often written next.
+        let mut hashes = self.hashes.iter().enumerate().rev().filter(|(_, known)| **known == hash);
+        hashes.find(|(number, _)| self.entries[*number].key.as_slice() == key).map(|(number, _)| number)
+    }
+
+    #[inline(never)]
+    fn position_in_table(&self, hash: u64, key: &[u8]) -> Option<usize> {
         let mask = self.table.len() - 1;
         let mut place = hash as usize & mask;
         loop {
-            match self.table[place] {
-                0 => return None,
-                number if is_key(&self.entries[number as usize - 1]) => return Some(number as usize - 1),
-                _ => place = (place + 1) & mask,
+            let number = (self.table[place] as usize).checked_sub(1)?;
+            if self.hashes[number] == hash && self.entries[number].key.as_slice() == key {
+                return Some(number);
             }
+            place = (place + 1) & mask;
         }
     }
 
-    /// The entry of a key, made if there is none.
+    /// Makes an entry for a key that has none.
     pub fn entry(&mut self, hash: u64, key: &[u8]) -> usize {
-        if let Some(position) = self.position(hash, key) {
-            return position;
-        }
+        self.add(hash, Entry { key: KeyBytes::new(key), record: None, read_at: None, absent: false, write: None })
+    }
+
+    #[inline(always)]
+    fn add(&mut self, hash: u64, entry: Entry<C>) -> usize {
         let position = self.entries.len();
-        self.entries.push(Entry {
-            key: KeyBytes::new(key),
-            hash,
-            record: None,
-            read_at: None,
-            absent: false,
-            write: None,
-        });
-        let count = self.entries.len();
-        if count > LINEAR {
-            if count * 2 > self.table.len() {
-                self.table.clear();
-                self.table.resize((count * 4).next_power_of_two(), 0);
-                for number in 0..count {
-                    self.place(number);
-                }
-            } else {
-                self.place(position);
-            }
+        self.hashes.push(hash);
+        self.entries.push(entry);
+        if position >= LINEAR {
+            self.place_last();
         }
         position
     }
 
-    /// Notes that a key was read at a snapshot, and the record that it has.
-    pub fn note_read(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        record: Option<&Record<C>>,
-        snapshot: u64,
-        absent: bool,
-        guard: &Guard,
-    ) {
-        let entry = self.entry(hash, key);
+    /// Enters the last entry into the table, and all others where it is too small.
+    #[inline(never)]
+    fn place_last(&mut self) {
+        let count = self.entries.len();
+        if count * 2 > self.table.len() {
+            self.table.clear();
+            self.table.resize((count * 4).next_power_of_two(), 0);
+            (0..count).for_each(|number| self.place(number));
+        } else {
+            self.place(count - 1);
+        }
+    }
+
+    /// The hash of the key of an entry.
+    pub fn hash(&self, entry: usize) -> u64 {
+        self.hashes[entry]
+    }
+
+    /// The entries with a write, their hashes, and the writes.
+    pub fn written(&self) -> impl Iterator<Item = (&Entry<C>, u64, &Write<C>)> + Clone {
+        let entries = self.entries.iter().zip(&self.hashes);
+        entries.filter_map(|(entry, hash)| Some((entry, *hash, entry.write.as_ref()?)))
+    }
+
+    /// Notes that the key of an entry was read at a snapshot, and the record that it has.
+    #[inline]
+    pub fn note_read(&mut self, entry: usize, record: Option<&Record<C>>, snapshot: u64, absent: bool, guard: &Guard) {
         let entry = &mut self.entries[entry];
         // It may have an entry without having been looked up, as a write.
         if entry.record.is_none() {
@@ -200,7 +245,7 @@ impl<C> WorkingSet<C> {
 
     fn place(&mut self, number: usize) {
         let mask = self.table.len() - 1;
-        let mut place = self.entries[number].hash as usize & mask;
+        let mut place = self.hashes[number] as usize & mask;
         while self.table[place] != 0 {
             place = (place + 1) & mask;
         }
@@ -218,9 +263,6 @@ impl<C> WorkingSet<C> {
 
     /// Counts scanned ranges as reads of the written keys in them.
     pub fn note_scanned_writes(&mut self) {
-        if self.ranges.is_empty() {
-            return;
-        }
         let entries = &mut self.entries;
         let mut written: Vec<_> = (0..entries.len()).filter(|entry| entries[*entry].write.is_some()).collect();
         written.sort_unstable_by(|one, other| entries[*one].key.cmp(&entries[*other].key));
@@ -247,36 +289,71 @@ impl<C> WorkingSet<C> {
 }
 
 impl<C: Chunk> WorkingSet<C> {
-    /// What `operation` on top of the staged write of the entry comes to.
+    /// What `operation` on top of the staged write of an entry comes to.
+    #[inline]
     pub fn compose(&self, entry: usize, operation: Operation<C>) -> Result<Write<C>, Error> {
-        let before = self.entries[entry].write.as_ref();
-        Ok(match (operation, before.map(|write| (&write.operation, write.resolution))) {
-            (Operation::Append(rows), Some((Operation::Put(value), resolution))) => {
-                Write { operation: Operation::Put(value.append(&rows)?), resolution }
-            }
-            (Operation::Append(rows), Some((Operation::Append(value), resolution))) => {
-                Write { operation: Operation::Append(value.append(&rows)?), resolution }
-            }
-            (Operation::Append(rows), Some((Operation::Delete, resolution))) => {
-                Write { operation: Operation::Put(rows), resolution }
-            }
-            (operation, _) => Write { operation, resolution: None },
-        })
+        match (&operation, &self.entries[entry].write) {
+            (Operation::Append(rows), Some(before)) => before.append(rows),
+            _ => Ok(Write::new(operation, None)),
+        }
     }
 
-    /// Bytes that would be held with `write` in the entry, those for savepoints included.
-    pub fn staged_bytes_with(&self, entry: usize, write: &Write<C>) -> u64 {
-        let before = if self.savepoints.is_empty() { bytes_of(self.entries[entry].write.as_ref()) } else { 0 };
-        self.staged_bytes - before + self.journal_bytes + write.operation.bytes()
+    /// Bytes that would be held with a write of so many in an entry, those for savepoints included.
+    pub fn staged_bytes_with(&self, entry: Option<usize>, bytes: u64) -> u64 {
+        let before = entry.filter(|_| self.savepoints.is_empty());
+        let before = before.map_or(0, |entry| bytes_of(self.entries[entry].write.as_ref()));
+        self.staged_bytes - before + self.journal_bytes + bytes
+    }
+
+    /// Stages a write of a key that has no entry. Gives the entry.
+    #[inline(always)]
+    pub fn stage_new(&mut self, hash: u64, key: &[u8], operation: Operation<C>, bytes: u64) -> usize {
+        self.staged_bytes += bytes;
+        self.writes += 1;
+        let (key, write) = (KeyBytes::new(key), Some(Write { operation, bytes, resolution: None }));
+        let entry = self.add(hash, Entry { key, record: None, read_at: None, absent: false, write });
+        if self.ordered.is_some() || !self.savepoints.is_empty() {
+            self.note_new(entry);
+        }
+        entry
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_new(&mut self, entry: usize) {
+        if let Some(ordered) = &mut self.ordered {
+            ordered.insert(self.entries[entry].key.clone(), entry as u32);
+        }
+        if !self.savepoints.is_empty() {
+            self.note_undo(entry, None);
+        }
     }
 
     /// Replaces the staged write of an entry.
-    pub fn stage(&mut self, entry: usize, write: Option<Write<C>>) {
-        let before = self.replace(entry, write);
-        if !self.savepoints.is_empty() {
-            self.journal_bytes += bytes_of(before.as_ref());
-            self.journal.push(Undo { entry, before });
+    #[inline]
+    pub fn stage(&mut self, entry: usize, write: Write<C>) {
+        if self.ordered.is_some() || !self.savepoints.is_empty() {
+            return self.stage_noted(entry, write);
         }
+        let staged = &mut self.entries[entry].write;
+        self.staged_bytes = self.staged_bytes + write.bytes - bytes_of(staged.as_ref());
+        self.writes += usize::from(staged.is_none());
+        *staged = Some(write);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stage_noted(&mut self, entry: usize, write: Write<C>) {
+        let before = self.replace(entry, Some(write));
+        if !self.savepoints.is_empty() {
+            self.note_undo(entry, before);
+        }
+    }
+
+    #[cold]
+    fn note_undo(&mut self, entry: usize, before: Option<Write<C>>) {
+        self.journal_bytes += bytes_of(before.as_ref());
+        self.journal.push(Undo { entry, before });
     }
 
     fn replace(&mut self, number: usize, write: Option<Write<C>>) -> Option<Write<C>> {
@@ -335,9 +412,14 @@ mod tests {
     use crate::stm::value::tests::{Rows, flat, rows};
 
     fn put(set: &mut WorkingSet<Rows>, hash: u64, key: &[u8], value: &[u64]) {
-        let entry = set.entry(hash, key);
-        let write = set.compose(entry, Operation::Put(rows(value))).unwrap();
-        set.stage(entry, Some(write));
+        let operation = Operation::Put(rows(value));
+        if let Some(entry) = set.position(hash, key) {
+            let write = set.compose(entry, operation).unwrap();
+            set.stage(entry, write);
+        } else {
+            let bytes = operation.bytes();
+            set.stage_new(hash, key, operation, bytes);
+        }
     }
 
     fn staged(set: &WorkingSet<Rows>, hash: u64, key: &[u8]) -> Option<Vec<u64>> {

@@ -349,18 +349,6 @@ impl<'g, C: Chunk> Installation<'g, C> {
         unsafe { (*self.descriptor().installed.get()).push((NonNull::from(record), new)) };
         Ok(())
     }
-
-    /// Aborts the commit unless it is decided.
-    pub fn abort(&self) {
-        let descriptor = self.descriptor();
-        let mut phase = descriptor.phase();
-        while matches!(phase, Phase::Installing | Phase::Ready | Phase::Stamped(_) | Phase::Certified(_)) {
-            match descriptor.advance(phase, Phase::Aborted) {
-                Ok(()) => return,
-                Err(now) => phase = now,
-            }
-        }
-    }
 }
 
 impl<C: Chunk> Drop for Installation<'_, C> {
@@ -373,7 +361,7 @@ impl<C: Chunk> Drop for Installation<'_, C> {
             match descriptor.phase() {
                 Phase::Committed(number) => break Some(number),
                 Phase::Aborted => break None,
-                // Only when it unwinds. A failed step means that somebody else has moved it: look again.
+                // Given up, or it unwinds. A failed step means that somebody else has moved it: look again.
                 undecided => _ = descriptor.advance(undecided, Phase::Aborted),
             }
         };

@@ -175,11 +175,14 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
     }
 
     /// Makes sure that the record is in the list. False: it is sealed, look the key up again.
+    #[inline]
     pub fn link(&self, record: &Record<C>, guard: &Guard) -> bool {
-        // Acquire: pairs with the release below; who sees it scans with the record in the list.
-        if record.ordered.load(Ordering::Acquire) {
-            return true;
-        }
+        // Acquire: pairs with the release in `link_new`; who sees it scans with the record in the list.
+        record.ordered.load(Ordering::Acquire) || self.link_new(record, guard)
+    }
+
+    #[inline(never)]
+    fn link_new(&self, record: &Record<C>, guard: &Guard) -> bool {
         loop {
             foreign::publish();
             let entry = self.list.get_or_insert(OrderKey::new(record.share(guard)), Ahead::default(), guard);

@@ -205,12 +205,6 @@ impl<C> Record<C> {
         prefetch(self);
     }
 
-    /// Asks for the newest version, when the record is there.
-    pub fn prefetch_head(&self) {
-        // Relaxed: nothing is read through it.
-        prefetch(self.head.load(Ordering::Relaxed));
-    }
-
     /// Asks for the newest version and its value, when the record is there. The two loads overlap.
     pub fn prefetch_newest(&self) {
         // Relaxed: nothing is read through either.
