@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{Buffer, OffsetBuffer};
 
-use crate::stm::{self, VersionValue};
+use crate::stm::{self, Seen, VersionValue};
 
 use super::arrow::{self, ArrowArrayStream, Batch, Key, KeyedRows, Part, Pushed, SchemaRef};
 use super::error::Failure;
@@ -67,39 +67,42 @@ impl Entries {
         }
     }
 
-    /// Adds an entry. It is short, for the core visits entries in a time in which nothing is freed.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, key: &[u8], value: &VersionValue<Batch>) {
-        if self.filling == Filling::Yes && self.fill(key, value) {
-            return;
+    /// Adds entries. It is short, for the core visits entries in a time in which nothing is freed.
+    #[inline]
+    pub(crate) fn extend(&mut self, entries: &[Seen<'_, Batch>]) {
+        let added = if self.filling == Filling::Yes { self.fill(entries) } else { 0 };
+        for (key, value) in &entries[added..] {
+            self.push_part(key, value);
         }
-        self.push_part(key, value);
     }
 
-    /// Puts an entry into the rows. False: it goes elsewhere, and so do all that follow.
-    #[inline(always)]
-    fn fill(&mut self, key: &[u8], value: &VersionValue<Batch>) -> bool {
-        let pushed = match (&mut self.rows, value.in_memory().and_then(stm::Value::single)) {
-            (_, None) => Pushed::Unfit,
-            (Some(rows), Some(batch)) => rows.push(key, batch),
-            (none, Some(batch)) => {
-                *none = KeyedRows::begin(key, batch, self.expected, MAX_ROWS);
-                if none.is_some() { Pushed::Added } else { Pushed::Unfit }
-            }
-        };
-        pushed == Pushed::Added || self.end_filling(pushed)
+    /// Adds one entry.
+    pub(crate) fn push(&mut self, key: &[u8], value: &VersionValue<Batch>) {
+        self.extend(&[(key, value)]);
     }
 
-    /// False.
+    /// Puts entries into the rows; tells how many. The others go elsewhere, and so do all that follow.
+    #[inline]
+    fn fill(&mut self, entries: &[Seen<'_, Batch>]) -> usize {
+        let Some((key, value)) = entries.first() else { return 0 };
+        if self.rows.is_none() {
+            self.rows = KeyedRows::begin(key, value, self.expected, MAX_ROWS);
+        }
+        let (added, pushed) = self.rows.as_mut().map_or((0, Pushed::Unfit), |rows| rows.extend(entries));
+        if pushed != Pushed::Added {
+            self.end_filling(pushed);
+        }
+        added
+    }
+
     #[cold]
     #[inline(never)]
-    fn end_filling(&mut self, pushed: Pushed) -> bool {
+    fn end_filling(&mut self, pushed: Pushed) {
         self.filling = if pushed == Pushed::Full { Filling::Full } else { Filling::Over };
         if self.rows.is_none() {
             self.keys.reserve(self.expected * 16);
             self.parts.reserve(self.expected);
         }
-        false
     }
 
     #[inline(never)]
@@ -124,7 +127,13 @@ impl Entries {
     }
 
     /// Makes the stream. Fails when the schemas of two values differ.
-    pub(crate) fn export(self) -> Result<ArrowArrayStream, Failure> {
+    pub(crate) fn export(mut self) -> Result<ArrowArrayStream, Failure> {
+        if self.parts.is_empty()
+            && self.unread.is_empty()
+            && let Some(rows) = self.rows.take()
+        {
+            return Ok(arrow::export_one(rows.finish()));
+        }
         let batches = self.batches()?;
         Ok(arrow::export_stream(batches.schema.clone(), batches))
     }
@@ -602,7 +611,7 @@ mod tests {
                 let range = || stm::KeyRange::prefix(b"1");
                 let entries = |reader: &mut stm::Transaction<Batch>| {
                     let mut entries = Entries::new(limit);
-                    reader.scan_with(range(), direction, limit, |key, value| entries.push(key, value)).unwrap();
+                    reader.scan_with(range(), direction, limit, |seen| entries.extend(seen)).unwrap();
                     entries
                 };
                 let (_, found) = streamed(entries(&mut reader));

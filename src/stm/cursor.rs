@@ -184,8 +184,8 @@ impl<C: Chunk> Cursor<C> {
         let guard = parts.context.participant.pin();
         let tracker = DependencyTracker { pool: parts.pool, guard: &guard };
         while let Some(unread) = self.unread.take() {
-            let last = tracker.read_range(&unread, self.direction, self.batch, self.snapshot, |record, value| {
-                self.ahead.push_back((KeyBytes::new(record.key()), value.clone()));
+            let last = tracker.read_range(&unread, self.direction, self.batch, self.snapshot, |seen| {
+                self.ahead.extend(seen.iter().map(|(key, value)| (KeyBytes::new(key), VersionValue::clone(value))));
             });
             if let Some(last) = last {
                 self.unread = Some(behind(last.key(), &unread, self.direction));

@@ -1,5 +1,6 @@
 //! A transaction: reads from its snapshot and its own writes, stages writes, ends by commit or rollback.
 
+use std::borrow::Cow;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::cursor::{Cursor, batch_for};
 use super::database::{Context, Database, DatabasePool, Keeper};
-use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
+use super::dependency_tracker::{DependencyTracker, Footprint, PointRead, Seen};
 use super::error::Error;
 use super::evictable::{Evictable, VersionValue};
 use super::few::Few;
@@ -492,12 +493,14 @@ impl<C: Chunk> Transaction<C> {
         limit: Option<u64>,
     ) -> Result<Vec<ScannedEntry<C>>, Error> {
         let mut found = Vec::new();
-        self.scan_with(range, direction, limit, |key, value| found.push((key.to_vec(), value.clone())))?;
+        self.scan_with(range, direction, limit, |seen| {
+            found.extend(seen.iter().map(|(key, value)| (key.to_vec(), VersionValue::clone(value))));
+        })?;
         found.into_iter().map(|(key, value)| Ok((key, value.into_value()?))).collect()
     }
 
-    /// Passes the keys and values of a range, wherever these are, to `visit`, at most `limit` of them, with less work for
-    /// each than a cursor. `visit` must be short: meanwhile nothing is freed.
+    /// Passes the keys and values of a range, wherever these are, to `visit`, some at a time and at most `limit` of them,
+    /// with less work for each than a cursor. `visit` must be short: meanwhile nothing is freed.
     ///
     /// # Errors
     /// Those of [`get`](Transaction::get), but for reading from storage; some entries may have been visited then.
@@ -506,12 +509,12 @@ impl<C: Chunk> Transaction<C> {
         range: KeyRange,
         direction: Direction,
         limit: Option<u64>,
-        mut visit: impl FnMut(&[u8], &VersionValue<C>),
+        mut visit: impl FnMut(&[Seen<'_, C>]),
     ) -> Result<(), Error> {
         if self.open()?.parts().0.set.writes > 0 {
             let mut cursor = self.open_cursor(range, direction, limit)?;
             while let Some((key, value)) = cursor.step(self)? {
-                visit(key.as_slice(), &value);
+                visit(&[(key.as_slice(), &value)]);
             }
             return Ok(());
         }
@@ -522,20 +525,20 @@ impl<C: Chunk> Transaction<C> {
         let clock = &pool.shared().clock;
         let snapshot = if moving { word.read_above_floor(floor, clock) } else { floor };
         let mut left = limit.unwrap_or(u64::MAX);
-        let mut unread = (left > 0 && !range.is_empty()).then(|| range.clone());
+        let mut unread = (left > 0 && !range.is_empty()).then_some(Cow::Borrowed(&range));
         let mut reached = None;
         while let Some(part) = unread.take() {
             // A pin for each part: a long scan must not keep memory from being freed for all its time.
             let guard = context.participant.pin();
             let tracker = DependencyTracker { pool, guard: &guard };
-            let last = tracker.read_range(&part, direction, batch_for(left), snapshot, |record, value| {
-                visit(record.key(), value);
-                left -= 1;
+            let last = tracker.read_range(&part, direction, batch_for(left), snapshot, |seen| {
+                visit(seen);
+                left -= seen.len() as u64;
             });
             if let Some(last) = last {
                 if left > 0 {
                     fail_point!(ScanBetweenParts);
-                    unread = Some(behind(last.key(), &part, direction));
+                    unread = Some(Cow::Owned(behind(last.key(), &part, direction)));
                 } else {
                     reached = Some(last.key().to_vec());
                 }

@@ -38,7 +38,7 @@ pub(crate) use keyed::{Key, Part, join_plain};
 pub(crate) use keyed_rows::{KeyedRows, Pushed};
 pub use raw::{ArrowArray, ArrowArrayStream, ArrowSchema};
 pub use schema::SchemaRef;
-pub use stream::{StreamReader, export_stream, import_stream};
+pub use stream::{StreamReader, export_one, export_stream, import_stream};
 
 use crate::ffi::error::Failure;
 use std::panic::{AssertUnwindSafe, catch_unwind};

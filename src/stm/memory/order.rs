@@ -230,44 +230,80 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
         direction: Direction,
         guard: &'g Guard,
-        mut visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
+        visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
     ) {
         let (start, end) = bounds;
         let start = start.as_ref().map(Probe::borrowed);
         let end = end.as_ref().map(Probe::borrowed);
+        match direction {
+            Direction::Forward => self.walk_forward(start.as_ref(), end.as_ref(), guard, visit),
+            Direction::Reverse => self.walk_back(start.as_ref(), end.as_ref(), guard, visit),
+        }
+    }
+
+    #[inline]
+    fn walk_forward<'g>(
+        &'g self,
+        start: Bound<&Probe<C>>,
+        end: Bound<&Probe<C>>,
+        guard: &'g Guard,
+        mut visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
+    ) {
         foreign::call();
-        let mut next = match (direction, start.as_ref(), end.as_ref()) {
-            (Direction::Forward, Bound::Unbounded, _) => self.list.front(guard),
-            (Direction::Forward, start, _) => self.list.lower_bound(start, guard),
-            (Direction::Reverse, _, Bound::Unbounded) => self.list.back(guard),
-            (Direction::Reverse, _, end) => self.list.upper_bound(end, guard),
+        let mut next = match start {
+            Bound::Unbounded => self.list.front(guard),
+            start => self.list.lower_bound(start, guard),
         };
         let mut passed: [Option<&Ahead>; AHEAD] = [None; AHEAD];
         let mut turn = 0;
         while let Some(entry) = next {
-            let key = entry.key();
-            if direction == Direction::Forward {
-                let ahead = entry.value();
-                ahead.prefetch();
-                passed[turn].replace(ahead).into_iter().for_each(|behind| behind.note(ahead));
-                turn = (turn + 1) % AHEAD;
+            let (key, ahead) = (entry.key(), entry.value());
+            ahead.prefetch();
+            if let Some(behind) = passed[turn].replace(ahead) {
+                behind.note(ahead);
             }
-            let within = match (direction, &start, &end) {
-                (Direction::Forward, _, Bound::Included(end)) => key.probe <= *end,
-                (Direction::Forward, _, Bound::Excluded(end)) => key.probe < *end,
-                (Direction::Reverse, Bound::Included(start), _) => key.probe >= *start,
-                (Direction::Reverse, Bound::Excluded(start), _) => key.probe > *start,
-                (Direction::Forward, _, Bound::Unbounded) | (Direction::Reverse, Bound::Unbounded, _) => true,
+            turn = (turn + 1) % AHEAD;
+            let within = match end {
+                Bound::Included(end) => key.probe <= *end,
+                Bound::Excluded(end) => key.probe < *end,
+                Bound::Unbounded => true,
             };
             foreign::found();
             if !within || visit(key.record()).is_break() {
                 return;
             }
             foreign::call();
-            next = match direction {
-                Direction::Forward => entry.next(),
-                Direction::Reverse => entry.prev(),
+            next = entry.next();
+        }
+    }
+
+    /// Each step is a search.
+    #[inline(never)]
+    fn walk_back<'g>(
+        &'g self,
+        start: Bound<&Probe<C>>,
+        end: Bound<&Probe<C>>,
+        guard: &'g Guard,
+        mut visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
+    ) {
+        foreign::call();
+        let mut next = match end {
+            Bound::Unbounded => self.list.back(guard),
+            end => self.list.upper_bound(end, guard),
+        };
+        while let Some(entry) = next {
+            let key = entry.key();
+            let within = match start {
+                Bound::Included(start) => key.probe >= *start,
+                Bound::Excluded(start) => key.probe > *start,
+                Bound::Unbounded => true,
             };
+            foreign::found();
+            if !within || visit(key.record()).is_break() {
+                return;
+            }
+            foreign::call();
+            next = entry.prev();
         }
     }
 }
