@@ -11,7 +11,7 @@ use arrow_buffer::{Buffer, OffsetBuffer};
 
 use crate::stm::{self, Seen, VersionValue};
 
-use super::arrow::{self, ArrowArrayStream, Batch, Key, KeyedRows, Part, Pushed, SchemaRef};
+use super::arrow::{self, ArrowArrayStream, Batch, Key, KeyedRows, Left, Part, SchemaRef};
 use super::error::Failure;
 use super::status::khonsu_status;
 
@@ -67,38 +67,30 @@ impl Entries {
         }
     }
 
-    /// Adds entries. It is short, for the core visits entries in a time in which nothing is freed.
-    #[inline]
-    pub(crate) fn extend(&mut self, entries: &[Seen<'_, Batch>]) {
-        let added = if self.filling == Filling::Yes { self.fill(entries) } else { 0 };
-        for (key, value) in &entries[added..] {
-            self.push_part(key, value);
-        }
-    }
-
     /// Adds one entry.
     pub(crate) fn push(&mut self, key: &[u8], value: &VersionValue<Batch>) {
-        self.extend(&[(key, value)]);
+        self.extend(std::iter::once((key, value)));
     }
 
-    /// Puts entries into the rows; tells how many. The others go elsewhere, and so do all that follow.
+    /// Puts entries into the rows, up to one that goes elsewhere, and so do all that follow.
     #[inline]
-    fn fill(&mut self, entries: &[Seen<'_, Batch>]) -> usize {
-        let Some((key, value)) = entries.first() else { return 0 };
+    fn fill<'a>(&mut self, entries: &mut impl Iterator<Item = Seen<'a, Batch>>) -> Option<Seen<'a, Batch>> {
+        let first = entries.next()?;
         if self.rows.is_none() {
-            self.rows = KeyedRows::begin(key, value, self.expected, MAX_ROWS);
+            self.rows = KeyedRows::begin(first.0, first.1, self.expected, MAX_ROWS);
         }
-        let (added, pushed) = self.rows.as_mut().map_or((0, Pushed::Unfit), |rows| rows.extend(entries));
-        if pushed != Pushed::Added {
-            self.end_filling(pushed);
-        }
-        added
+        let (left, reason) = match &mut self.rows {
+            Some(rows) => rows.extend(first, entries)?,
+            None => (first, Left::Unfit),
+        };
+        self.end_filling(reason);
+        Some(left)
     }
 
     #[cold]
     #[inline(never)]
-    fn end_filling(&mut self, pushed: Pushed) {
-        self.filling = if pushed == Pushed::Full { Filling::Full } else { Filling::Over };
+    fn end_filling(&mut self, reason: Left) {
+        self.filling = if reason == Left::Full { Filling::Full } else { Filling::Over };
         if self.rows.is_none() {
             self.keys.reserve(self.expected * 16);
             self.parts.reserve(self.expected);
@@ -203,6 +195,21 @@ impl Entries {
                 }
                 None => self.parts.push(part),
             }
+        }
+    }
+}
+
+impl<'a> Extend<Seen<'a, Batch>> for Entries {
+    /// It is short, for the core visits entries in a time in which nothing is freed.
+    #[inline]
+    fn extend<I: IntoIterator<Item = Seen<'a, Batch>>>(&mut self, entries: I) {
+        let mut entries = entries.into_iter();
+        let mut left = None;
+        if self.filling == Filling::Yes {
+            left = self.fill(&mut entries);
+        }
+        for (key, value) in left.into_iter().chain(entries) {
+            self.push_part(key, value);
         }
     }
 }
@@ -611,7 +618,7 @@ mod tests {
                 let range = || stm::KeyRange::prefix(b"1");
                 let entries = |reader: &mut stm::Transaction<Batch>| {
                     let mut entries = Entries::new(limit);
-                    reader.scan_with(range(), direction, limit, |seen| entries.extend(seen)).unwrap();
+                    reader.scan_into(range(), direction, limit, &mut entries).unwrap();
                     entries
                 };
                 let (_, found) = streamed(entries(&mut reader));

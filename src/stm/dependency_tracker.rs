@@ -51,9 +51,6 @@ const REPORTED: usize = 16;
 /// A record is looked into for what else to ask for so many records after it was asked for itself.
 const BEHIND: usize = 8;
 
-/// Entries of a range that are passed on at a time, at most.
-const BLOCK: usize = 32;
-
 /// A key and the value that a snapshot sees of it.
 pub(crate) type Seen<'a, C> = (&'a [u8], &'a VersionValue<C>);
 
@@ -136,29 +133,9 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         None
     }
 
-    /// Passes what a snapshot sees in a range to `visit`, some at a time, looking at no more than `most` records. Gives
-    /// the last of them where the range may go on behind it.
-    pub fn read_range(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        most: usize,
-        snapshot: u64,
-        mut visit: impl FnMut(&[Seen<'g, C>]),
-    ) -> Option<&'g Record<C>> {
-        let records = self.find_range(range, direction, most);
-        fail_point!(ScanCollected);
-        let mut seen = Vec::with_capacity(records.len().min(BLOCK));
-        for block in records.chunks(BLOCK) {
-            self.look_into(block, snapshot, &mut seen);
-            visit(&seen);
-        }
-        records.last().copied().filter(|_| records.len() == most)
-    }
-
     /// The first records of a range, `most` at most, and asks for all that a reader looks at.
     #[inline(never)]
-    fn find_range(&self, range: &KeyRange, direction: Direction, most: usize) -> Vec<&'g Record<C>> {
+    pub fn find_range(&self, range: &KeyRange, direction: Direction, most: usize) -> Vec<&'g Record<C>> {
         let mut records: Vec<&Record<C>> = Vec::with_capacity(most);
         self.database().buffer.walk(range.as_bounds(), direction, self.guard, |record| {
             // One record after the other would wait for memory at each step; asked for in advance, the waits overlap.
@@ -170,19 +147,18 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
             if records.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         records[records.len().saturating_sub(BEHIND)..].iter().for_each(|record| record.prefetch_newest());
+        fail_point!(ScanCollected);
         records
     }
 
-    /// Puts what a snapshot sees of some records into the place of what is in `seen`.
-    #[inline(never)]
-    fn look_into(&self, records: &[&'g Record<C>], snapshot: u64, seen: &mut Vec<Seen<'g, C>>) {
-        seen.clear();
-        for record in records {
+    /// What a snapshot sees of records, in their order.
+    #[inline]
+    pub fn seen(&self, records: &[&'g Record<C>], snapshot: u64) -> impl Iterator<Item = Seen<'g, C>> {
+        records.iter().filter_map(move |record| {
             fail_point!(ScanBetweenRecords);
-            if let Some(value) = self.newest_at(record, snapshot).and_then(Version::value) {
-                seen.push((record.key(), value));
-            }
-        }
+            let value = self.newest_at(record, snapshot).and_then(Version::value)?;
+            Some((record.key(), value))
+        })
     }
 
     /// Brings an undecided transaction to its decision, or to the log, if its stamp can be at or before `limit`. False:

@@ -33,6 +33,15 @@ const ENDED: Error = Error::InvalidState("transaction: it has ended");
 /// A key and its value, as a scan gives them.
 pub type ScannedEntry<C> = (Vec<u8>, Value<C>);
 
+/// What a scan has found, wherever the values are.
+struct Found<C>(Vec<(Vec<u8>, VersionValue<C>)>);
+
+impl<'a, C: Chunk> Extend<Seen<'a, C>> for Found<C> {
+    fn extend<I: IntoIterator<Item = Seen<'a, C>>>(&mut self, seen: I) {
+        self.0.extend(seen.into_iter().map(|(key, value)| (key.to_vec(), value.clone())));
+    }
+}
+
 /// A running transaction. One thread at a time uses it; it may move between threads. Dropped while open, it rolls back.
 ///
 /// Reads see the snapshot (at read committed: the newest commit) and the transaction's own writes; writes are seen by
@@ -492,29 +501,27 @@ impl<C: Chunk> Transaction<C> {
         direction: Direction,
         limit: Option<u64>,
     ) -> Result<Vec<ScannedEntry<C>>, Error> {
-        let mut found = Vec::new();
-        self.scan_with(range, direction, limit, |seen| {
-            found.extend(seen.iter().map(|(key, value)| (key.to_vec(), VersionValue::clone(value))));
-        })?;
-        found.into_iter().map(|(key, value)| Ok((key, value.into_value()?))).collect()
+        let mut found = Found(Vec::new());
+        self.scan_into(range, direction, limit, &mut found)?;
+        found.0.into_iter().map(|(key, value)| Ok((key, value.into_value()?))).collect()
     }
 
-    /// Passes the keys and values of a range, wherever these are, to `visit`, some at a time and at most `limit` of them,
-    /// with less work for each than a cursor. `visit` must be short: meanwhile nothing is freed.
+    /// Adds the keys and values of a range, wherever these are, to `found`, some at a time and at most `limit` of them,
+    /// with less work for each than a cursor. Adding must be short: meanwhile nothing is freed.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get), but for reading from storage; some entries may have been visited then.
-    pub(crate) fn scan_with(
+    /// Those of [`get`](Transaction::get), but for reading from storage; some entries may have been added then.
+    pub(crate) fn scan_into(
         &mut self,
         range: KeyRange,
         direction: Direction,
         limit: Option<u64>,
-        mut visit: impl FnMut(&[Seen<'_, C>]),
+        found: &mut impl for<'a> Extend<Seen<'a, C>>,
     ) -> Result<(), Error> {
         if self.open()?.parts().0.set.writes > 0 {
             let mut cursor = self.open_cursor(range, direction, limit)?;
             while let Some((key, value)) = cursor.step(self)? {
-                visit(&[(key.as_slice(), &value)]);
+                found.extend(std::iter::once((key.as_slice(), &value)));
             }
             return Ok(());
         }
@@ -531,11 +538,10 @@ impl<C: Chunk> Transaction<C> {
             // A pin for each part: a long scan must not keep memory from being freed for all its time.
             let guard = context.participant.pin();
             let tracker = DependencyTracker { pool, guard: &guard };
-            let last = tracker.read_range(&part, direction, batch_for(left), snapshot, |seen| {
-                visit(seen);
-                left -= seen.len() as u64;
-            });
-            if let Some(last) = last {
+            let most = batch_for(left);
+            let records = tracker.find_range(&part, direction, most);
+            found.extend(tracker.seen(&records, snapshot).inspect(|_| left -= 1));
+            if let Some(last) = records.last().filter(|_| records.len() == most) {
                 if left > 0 {
                     fail_point!(ScanBetweenParts);
                     unread = Some(Cow::Owned(behind(last.key(), &part, direction)));

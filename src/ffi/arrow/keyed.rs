@@ -238,12 +238,19 @@ unsafe fn copy_each<const N: usize>(batches: impl Iterator<Item = *const u8>, fr
 /// There is room for it.
 #[inline]
 pub(super) unsafe fn copy_key(key: &[u8], to: *mut u8) {
-    // SAFETY: the caller's promise.
+    let (from, length) = (key.as_ptr(), key.len());
+    // SAFETY: the caller's promise; the halves overlap.
     unsafe {
-        match key.len() {
-            8 => ptr::copy_nonoverlapping(key.as_ptr(), to, 8),
-            16 => ptr::copy_nonoverlapping(key.as_ptr(), to, 16),
-            length => ptr::copy_nonoverlapping(key.as_ptr(), to, length),
+        match length {
+            8..=16 => {
+                ptr::copy_nonoverlapping(from, to, 8);
+                ptr::copy_nonoverlapping(from.add(length - 8), to.add(length - 8), 8);
+            }
+            17..=32 => {
+                ptr::copy_nonoverlapping(from, to, 16);
+                ptr::copy_nonoverlapping(from.add(length - 16), to.add(length - 16), 16);
+            }
+            length => ptr::copy_nonoverlapping(from, to, length),
         }
     }
 }

@@ -10,19 +10,17 @@ use std::ops::Range;
 use std::ptr;
 
 /// Rows that are copied column by column: their bytes stay in the first cache meanwhile.
-const BLOCK: usize = 32;
+const BLOCK: usize = 128;
 
 /// The most bytes of a batch that is filled row by row: it grows by copying.
 const MAX_BYTES: usize = 1 << 20;
 
-/// What has become of rows.
+/// Why an entry was not added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Pushed {
-    /// All are added.
-    Added,
+pub(crate) enum Left {
     /// There is room for no more rows.
     Full,
-    /// The next is not a single row in the plain form, or its schema is another object.
+    /// It is not a single row in the plain form, or its schema is another object.
     Unfit,
 }
 
@@ -133,63 +131,93 @@ impl KeyedRows {
         })
     }
 
-    /// Adds rows until one cannot be added; how many, and why no more.
-    pub(crate) fn extend(&mut self, entries: &[Seen<'_, Batch>]) -> (usize, Pushed) {
-        let mut added = 0;
-        while let left @ [(next, _), ..] = &entries[added..] {
-            match self.fill(left) {
-                0 if self.has_room(next) => return (added, Pushed::Unfit),
-                0 if !self.grow(self.key_bytes + next.len()) => return (added, Pushed::Full),
-                count => added += count,
+    /// Adds entries up to one that cannot be added, which is given back.
+    #[inline]
+    pub(crate) fn extend<'a>(
+        &mut self,
+        first: Seen<'a, Batch>,
+        entries: &mut impl Iterator<Item = Seen<'a, Batch>>,
+    ) -> Option<(Seen<'a, Batch>, Left)> {
+        let mut next = Some(first);
+        while let Some(entry) = next {
+            next = self.fill(entry, entries);
+            if let Some((key, value)) = next {
+                if self.row_of(value).is_none() {
+                    return Some(((key, value), Left::Unfit));
+                }
+                let key_end = self.key_bytes + key.len();
+                if (self.rows == self.capacity || key_end > self.key_capacity) && !self.grow(key_end) {
+                    return Some(((key, value), Left::Full));
+                }
             }
         }
-        (added, Pushed::Added)
+        None
     }
 
-    /// Whether there is room for a row with this key.
-    fn has_room(&self, key: &[u8]) -> bool {
-        self.rows < self.capacity && self.key_bytes + key.len() <= self.key_capacity
+    /// The batch of a value that can be one of the rows.
+    #[inline(always)]
+    fn row_of<'a>(&self, value: &'a VersionValue<Batch>) -> Option<&'a Batch> {
+        plain_row(value).filter(|batch| batch.schema().is_same_object(&self.values))
     }
 
-    /// Adds the first of some rows, as far as they fit into the room and are plain; how many.
-    fn fill(&mut self, entries: &[Seen<'_, Batch>]) -> usize {
+    /// Adds entries as far as they fit into the room and are plain, some at most. Gives the next. A function of its own,
+    /// that its loop has the registers.
+    #[inline(never)]
+    fn fill<'a>(
+        &mut self,
+        first: Seen<'a, Batch>,
+        entries: &mut impl Iterator<Item = Seen<'a, Batch>>,
+    ) -> Option<Seen<'a, Batch>> {
         let (row, mut key_bytes) = (self.rows, self.key_bytes);
         let mut rows = [ptr::null(); BLOCK];
         let mut count = 0;
-        for ((key, value), data) in entries.iter().zip(&mut rows[..BLOCK.min(self.capacity - row)]) {
-            let Some(batch) = plain_row(value).filter(|batch| batch.schema().is_same_object(&self.values)) else {
-                break;
-            };
+        let mut next = Some(first);
+        // SAFETY: the offset behind the last row.
+        let mut offset = unsafe { self.offsets.add(row) };
+        let places = &mut rows[..BLOCK.min(self.capacity - row)];
+        while let (Some((key, value)), Some(place)) = (next, places.get_mut(count)) {
+            let Some(batch) = self.row_of(value) else { break };
             let key_end = key_bytes + key.len();
             if key_end > self.key_capacity {
                 break;
             }
-            *data = batch.plain_data();
+            *place = batch.plain_data();
             // SAFETY: there is room for the row and its key, and all keys are far below 2 GiB.
             unsafe {
                 copy_key(key, self.keys.add(key_bytes));
-                self.offsets.add(row + count + 1).write(key_end as i32);
+                offset = offset.add(1);
+                offset.write(key_end as i32);
             }
             key_bytes = key_end;
             count += 1;
+            next = entries.next();
         }
-        let rows = &rows[..count];
+        self.key_bytes = key_bytes;
+        // SAFETY: there is room for these rows behind those that are written. The batches are plain, of one row and of
+        // this schema, and live as long as the entries.
+        unsafe { self.copy_columns(&rows[..count]) };
+        next
+    }
+
+    /// Adds rows whose keys are there.
+    ///
+    /// # Safety
+    /// There is room for them. They are plain and of this schema; each pointer leads to where one's columns begin.
+    #[inline(never)]
+    unsafe fn copy_columns(&mut self, rows: &[*const u8]) {
         for column in &self.columns {
-            // SAFETY: there is room for these rows behind those that are written. The batches are plain, of one row and
-            // of this schema, so their columns stand where `from` says; the caller's borrow keeps them.
+            // SAFETY: the caller's promise; the columns stand where `from` says.
             unsafe {
                 match column.width {
-                    BITS => copy_bits(rows, column, row),
+                    BITS => copy_bits(rows, column, self.rows),
                     width => {
                         let (from, width) = (column.from as usize, width as usize);
-                        copy_elements(rows.iter().copied(), from, column.to.add(row * width), width);
+                        copy_elements(rows.iter().copied(), from, column.to.add(self.rows * width), width);
                     }
                 }
             }
         }
-        self.rows = row + count;
-        self.key_bytes = key_bytes;
-        count
+        self.rows += rows.len();
     }
 
     /// Makes room for one more row, and for so many bytes of keys.
