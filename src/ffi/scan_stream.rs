@@ -74,17 +74,17 @@ impl Entries {
 
     /// Puts entries into the rows, up to one that goes elsewhere, and so do all that follow.
     #[inline]
-    fn fill<'a>(&mut self, entries: &mut impl Iterator<Item = Seen<'a, Batch>>) -> Option<Seen<'a, Batch>> {
+    fn fill<'a, I: Iterator<Item = Seen<'a, Batch>>>(&mut self, mut entries: I) -> Option<(Seen<'a, Batch>, I)> {
         let first = entries.next()?;
         if self.rows.is_none() {
             self.rows = KeyedRows::begin(first.0, first.1, self.expected, MAX_ROWS);
         }
-        let (left, reason) = match &mut self.rows {
+        let (reason, left, behind) = match &mut self.rows {
             Some(rows) => rows.extend(first, entries)?,
-            None => (first, Left::Unfit),
+            None => (Left::Unfit, first, entries),
         };
         self.end_filling(reason);
-        Some(left)
+        Some((left, behind))
     }
 
     #[cold]
@@ -203,13 +203,11 @@ impl<'a> Extend<Seen<'a, Batch>> for Entries {
     /// It is short, for the core visits entries in a time in which nothing is freed.
     #[inline]
     fn extend<I: IntoIterator<Item = Seen<'a, Batch>>>(&mut self, entries: I) {
-        let mut entries = entries.into_iter();
-        let mut left = None;
-        if self.filling == Filling::Yes {
-            left = self.fill(&mut entries);
-        }
-        for (key, value) in left.into_iter().chain(entries) {
-            self.push_part(key, value);
+        let entries = entries.into_iter();
+        if self.filling != Filling::Yes {
+            entries.for_each(|(key, value)| self.push_part(key, value));
+        } else if let Some((left, behind)) = self.fill(entries) {
+            std::iter::once(left).chain(behind).for_each(|(key, value)| self.push_part(key, value));
         }
     }
 }

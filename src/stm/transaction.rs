@@ -527,6 +527,7 @@ impl<C: Chunk> Transaction<C> {
         }
         let settings = self.settings;
         let moving = settings.isolation == IsolationLevel::ReadCommitted;
+        let tracked = settings.tracks_reads() && limit != Some(0);
         let floor = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
         let clock = &pool.shared().clock;
@@ -545,7 +546,7 @@ impl<C: Chunk> Transaction<C> {
                 if left > 0 {
                     fail_point!(ScanBetweenParts);
                     unread = Some(Cow::Owned(behind(last.key(), &part, direction)));
-                } else {
+                } else if tracked {
                     reached = Some(last.key().to_vec());
                 }
             }
@@ -553,7 +554,7 @@ impl<C: Chunk> Transaction<C> {
         if moving {
             word.back_to_floor(floor);
         }
-        if settings.tracks_reads() && limit != Some(0) {
+        if tracked {
             let scanned = match (reached, direction) {
                 (None, _) => range,
                 (Some(key), Direction::Forward) => KeyRange::new(range.start, Bound::Included(key)),

@@ -131,27 +131,26 @@ impl KeyedRows {
         })
     }
 
-    /// Adds entries up to one that cannot be added, which is given back.
+    /// Adds entries up to one that cannot be added, which is given back with those behind it.
     #[inline]
-    pub(crate) fn extend<'a>(
+    pub(crate) fn extend<'a, I: Iterator<Item = Seen<'a, Batch>>>(
         &mut self,
         first: Seen<'a, Batch>,
-        entries: &mut impl Iterator<Item = Seen<'a, Batch>>,
-    ) -> Option<(Seen<'a, Batch>, Left)> {
-        let mut next = Some(first);
-        while let Some(entry) = next {
-            next = self.fill(entry, entries);
-            if let Some((key, value)) = next {
-                if self.row_of(value).is_none() {
-                    return Some(((key, value), Left::Unfit));
-                }
-                let key_end = self.key_bytes + key.len();
-                if (self.rows == self.capacity || key_end > self.key_capacity) && !self.grow(key_end) {
-                    return Some(((key, value), Left::Full));
-                }
+        mut entries: I,
+    ) -> Option<(Left, Seen<'a, Batch>, I)> {
+        let mut next = first;
+        loop {
+            let filled = self.fill(next, entries);
+            let (key, value) = filled.0?;
+            (next, entries) = ((key, value), filled.1);
+            if self.row_of(value).is_none() {
+                return Some((Left::Unfit, next, entries));
+            }
+            let key_end = self.key_bytes + key.len();
+            if (self.rows == self.capacity || key_end > self.key_capacity) && !self.grow(key_end) {
+                return Some((Left::Full, next, entries));
             }
         }
-        None
     }
 
     /// The batch of a value that can be one of the rows.
@@ -160,14 +159,15 @@ impl KeyedRows {
         plain_row(value).filter(|batch| batch.schema().is_same_object(&self.values))
     }
 
-    /// Adds entries as far as they fit into the room and are plain, some at most. Gives the next. A function of its own,
-    /// that its loop has the registers.
+    /// Adds entries as far as they fit into the room and are plain, some at most. Gives the next, and those behind it. A
+    /// function of its own, and the iterator its own, so that its loop has the registers.
     #[inline(never)]
-    fn fill<'a>(
+    fn fill<'a, I: Iterator<Item = Seen<'a, Batch>>>(
         &mut self,
         first: Seen<'a, Batch>,
-        entries: &mut impl Iterator<Item = Seen<'a, Batch>>,
-    ) -> Option<Seen<'a, Batch>> {
+        mut entries: I,
+    ) -> (Option<Seen<'a, Batch>>, I) {
+        let (keys, key_capacity) = (self.keys, self.key_capacity);
         let (row, mut key_bytes) = (self.rows, self.key_bytes);
         let mut rows = [ptr::null(); BLOCK];
         let mut count = 0;
@@ -178,13 +178,13 @@ impl KeyedRows {
         while let (Some((key, value)), Some(place)) = (next, places.get_mut(count)) {
             let Some(batch) = self.row_of(value) else { break };
             let key_end = key_bytes + key.len();
-            if key_end > self.key_capacity {
+            if key_end > key_capacity {
                 break;
             }
             *place = batch.plain_data();
             // SAFETY: there is room for the row and its key, and all keys are far below 2 GiB.
             unsafe {
-                copy_key(key, self.keys.add(key_bytes));
+                copy_key(key, keys.add(key_bytes));
                 offset = offset.add(1);
                 offset.write(key_end as i32);
             }
@@ -196,7 +196,7 @@ impl KeyedRows {
         // SAFETY: there is room for these rows behind those that are written. The batches are plain, of one row and of
         // this schema, and live as long as the entries.
         unsafe { self.copy_columns(&rows[..count]) };
-        next
+        (next, entries)
     }
 
     /// Adds rows whose keys are there.

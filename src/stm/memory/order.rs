@@ -250,13 +250,14 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
         mut visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
     ) {
         foreign::call();
-        let mut next = match start {
+        let first = match start {
             Bound::Unbounded => self.list.front(guard),
             start => self.list.lower_bound(start, guard),
         };
+        let Some(mut entry) = first else { return };
         let mut passed: [Option<&Ahead>; AHEAD] = [None; AHEAD];
         let mut turn = 0;
-        while let Some(entry) = next {
+        loop {
             let (key, ahead) = (entry.key(), entry.value());
             ahead.prefetch();
             if let Some(behind) = passed[turn].replace(ahead) {
@@ -273,7 +274,9 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
                 return;
             }
             foreign::call();
-            next = entry.next();
+            if !entry.move_next() {
+                return;
+            }
         }
     }
 
