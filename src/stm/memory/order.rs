@@ -23,29 +23,37 @@ pub(crate) struct OrderIndex<C: Send + Sync + 'static> {
     list: SkipList<OrderKey<C>, Ahead>,
 }
 
-/// How many nodes ahead a walk asks for one.
-const AHEAD: usize = 8;
+/// How many nodes ahead a walk asks for one: as its first nodes are still waited for one by one, and when it is under way.
+const NEAR: usize = 4;
+const FAR: usize = 16;
 
-/// In a node, where the one that stands [`AHEAD`] nodes further on is, or was when a walk came along last: a hint for the
-/// cache, never followed. A list is walked from one node to the next, each of which would be waited for; with these the
-/// waits overlap.
+/// In a node, where those stand that are [`NEAR`] and [`FAR`] nodes further on, or were when a walk came along last: hints
+/// for the cache, never followed. A list is walked from one node to the next, each of which would be waited for; with
+/// these the waits overlap.
+///
+/// Each half is a distance in units of 16 bytes, which nodes are aligned to, mostly.
 #[derive(Default)]
 struct Ahead(AtomicU64);
 
 impl Ahead {
-    /// Asks for the node that is ahead. Its key and its first link may stand in two lines.
+    /// Asks for the nodes that are ahead. Their keys and first links may stand in two lines.
     fn prefetch(&self) {
-        let node: *const u8 = ptr::without_provenance(self.0.load(Ordering::Relaxed) as usize);
-        prefetch(node);
-        prefetch(node.wrapping_add(NODE_HEAD));
+        let hint = self.0.load(Ordering::Relaxed) as i64;
+        for distance in [i64::from(hint as i32), hint >> 32] {
+            let node = ptr::from_ref(self).cast::<u8>().wrapping_offset((distance << 4) as isize);
+            prefetch(node);
+            prefetch(node.wrapping_add(NODE_HEAD));
+        }
     }
 
-    /// Notes the node that is ahead, by what stands first in it.
-    fn note(&self, node: &Ahead) {
-        let address = ptr::from_ref(node).addr() as u64;
+    /// Notes the nodes that are ahead, by what stands first in them.
+    fn note(&self, near: &Ahead, far: &Ahead) {
+        let distance = |node: &Ahead| (ptr::from_ref(node).addr() as i64 - ptr::from_ref(self).addr() as i64) >> 4;
+        // One that is too far for its half leads anywhere.
+        let hint = (distance(far) << 32 | distance(near) & i64::from(u32::MAX)) as u64;
         // Hot nodes are written once, and stay in the caches of all.
-        if self.0.load(Ordering::Relaxed) != address {
-            self.0.store(address, Ordering::Relaxed);
+        if self.0.load(Ordering::Relaxed) != hint {
+            self.0.store(hint, Ordering::Relaxed);
         }
     }
 }
@@ -255,15 +263,16 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
             start => self.list.lower_bound(start, guard),
         };
         let Some(mut entry) = first else { return };
-        let mut passed: [Option<&Ahead>; AHEAD] = [None; AHEAD];
+        // Those that were passed last, in a ring.
+        let mut passed: [Option<&Ahead>; FAR] = [None; FAR];
         let mut turn = 0;
         loop {
             let (key, ahead) = (entry.key(), entry.value());
             ahead.prefetch();
-            if let Some(behind) = passed[turn].replace(ahead) {
-                behind.note(ahead);
+            if let (Some(behind), Some(near)) = (passed[turn].replace(ahead), passed[(turn + NEAR) % FAR]) {
+                behind.note(near, ahead);
             }
-            turn = (turn + 1) % AHEAD;
+            turn = (turn + 1) % FAR;
             let within = match end {
                 Bound::Included(end) => key.probe <= *end,
                 Bound::Excluded(end) => key.probe < *end,
