@@ -6,6 +6,7 @@ use super::keyed::{Output, copy_elements, copy_key};
 use super::layout::PlainLayout;
 use super::schema::SchemaRef;
 use crate::stm::{Seen, Value, VersionValue};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr;
 
@@ -169,7 +170,7 @@ impl KeyedRows {
     ) -> (Option<Seen<'a, Batch>>, I) {
         let (keys, key_capacity) = (self.keys, self.key_capacity);
         let (row, mut key_bytes) = (self.rows, self.key_bytes);
-        let mut rows = [ptr::null(); BLOCK];
+        let mut rows = [const { MaybeUninit::uninit() }; BLOCK];
         let mut count = 0;
         let mut next = Some(first);
         // SAFETY: the offset behind the last row.
@@ -181,7 +182,7 @@ impl KeyedRows {
             if key_end > key_capacity {
                 break;
             }
-            *place = batch.plain_data();
+            place.write(batch.plain_data());
             // SAFETY: there is room for the row and its key, and all keys are far below 2 GiB.
             unsafe {
                 copy_key(key, keys.add(key_bytes));
@@ -193,9 +194,9 @@ impl KeyedRows {
             next = entries.next();
         }
         self.key_bytes = key_bytes;
-        // SAFETY: there is room for these rows behind those that are written. The batches are plain, of one row and of
-        // this schema, and live as long as the entries.
-        unsafe { self.copy_columns(&rows[..count]) };
+        // SAFETY: so many are written. There is room for these rows behind those that are there; the batches are plain, of
+        // one row and of this schema, and live as long as the entries.
+        unsafe { self.copy_columns(std::slice::from_raw_parts(rows.as_ptr().cast(), count)) };
         (next, entries)
     }
 
