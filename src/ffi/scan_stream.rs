@@ -9,9 +9,9 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{Buffer, OffsetBuffer};
 
-use crate::stm::{self, VersionValue};
+use crate::stm::{self, Seen, VersionValue};
 
-use super::arrow::{self, ArrowArrayStream, Batch, Key, KeyedRows, Part, Pushed, SchemaRef};
+use super::arrow::{self, ArrowArrayStream, Batch, Key, KeyedRows, Left, Part, SchemaRef};
 use super::error::Failure;
 use super::status::khonsu_status;
 
@@ -67,39 +67,34 @@ impl Entries {
         }
     }
 
-    /// Adds an entry. It is short, for the core visits entries in a time in which nothing is freed.
-    #[inline(always)]
+    /// Adds one entry.
     pub(crate) fn push(&mut self, key: &[u8], value: &VersionValue<Batch>) {
-        if self.filling == Filling::Yes && self.fill(key, value) {
-            return;
+        self.extend(std::iter::once((key, value)));
+    }
+
+    /// Puts entries into the rows, up to one that goes elsewhere, and so do all that follow.
+    #[inline]
+    fn fill<'a, I: Iterator<Item = Seen<'a, Batch>>>(&mut self, mut entries: I) -> Option<(Seen<'a, Batch>, I)> {
+        let first = entries.next()?;
+        if self.rows.is_none() {
+            self.rows = KeyedRows::begin(first.0, first.1, self.expected, MAX_ROWS);
         }
-        self.push_part(key, value);
-    }
-
-    /// Puts an entry into the rows. False: it goes elsewhere, and so do all that follow.
-    #[inline(always)]
-    fn fill(&mut self, key: &[u8], value: &VersionValue<Batch>) -> bool {
-        let pushed = match (&mut self.rows, value.in_memory().and_then(stm::Value::single)) {
-            (_, None) => Pushed::Unfit,
-            (Some(rows), Some(batch)) => rows.push(key, batch),
-            (none, Some(batch)) => {
-                *none = KeyedRows::begin(key, batch, self.expected, MAX_ROWS);
-                if none.is_some() { Pushed::Added } else { Pushed::Unfit }
-            }
+        let (reason, left, behind) = match &mut self.rows {
+            Some(rows) => rows.extend(first, entries)?,
+            None => (Left::Unfit, first, entries),
         };
-        pushed == Pushed::Added || self.end_filling(pushed)
+        self.end_filling(reason);
+        Some((left, behind))
     }
 
-    /// False.
     #[cold]
     #[inline(never)]
-    fn end_filling(&mut self, pushed: Pushed) -> bool {
-        self.filling = if pushed == Pushed::Full { Filling::Full } else { Filling::Over };
+    fn end_filling(&mut self, reason: Left) {
+        self.filling = if reason == Left::Full { Filling::Full } else { Filling::Over };
         if self.rows.is_none() {
             self.keys.reserve(self.expected * 16);
             self.parts.reserve(self.expected);
         }
-        false
     }
 
     #[inline(never)]
@@ -124,7 +119,13 @@ impl Entries {
     }
 
     /// Makes the stream. Fails when the schemas of two values differ.
-    pub(crate) fn export(self) -> Result<ArrowArrayStream, Failure> {
+    pub(crate) fn export(mut self) -> Result<ArrowArrayStream, Failure> {
+        if self.parts.is_empty()
+            && self.unread.is_empty()
+            && let Some(rows) = self.rows.take()
+        {
+            return Ok(arrow::export_one(rows.finish()));
+        }
         let batches = self.batches()?;
         Ok(arrow::export_stream(batches.schema.clone(), batches))
     }
@@ -194,6 +195,19 @@ impl Entries {
                 }
                 None => self.parts.push(part),
             }
+        }
+    }
+}
+
+impl<'a> Extend<Seen<'a, Batch>> for Entries {
+    /// It is short, for the core visits entries in a time in which nothing is freed.
+    #[inline]
+    fn extend<I: IntoIterator<Item = Seen<'a, Batch>>>(&mut self, entries: I) {
+        let entries = entries.into_iter();
+        if self.filling != Filling::Yes {
+            entries.for_each(|(key, value)| self.push_part(key, value));
+        } else if let Some((left, behind)) = self.fill(entries) {
+            std::iter::once(left).chain(behind).for_each(|(key, value)| self.push_part(key, value));
         }
     }
 }
@@ -602,7 +616,7 @@ mod tests {
                 let range = || stm::KeyRange::prefix(b"1");
                 let entries = |reader: &mut stm::Transaction<Batch>| {
                     let mut entries = Entries::new(limit);
-                    reader.scan_with(range(), direction, limit, |key, value| entries.push(key, value)).unwrap();
+                    reader.scan_into(range(), direction, limit, &mut entries).unwrap();
                     entries
                 };
                 let (_, found) = streamed(entries(&mut reader));

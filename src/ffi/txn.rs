@@ -766,7 +766,7 @@ pub unsafe extern "C" fn khonsu_txn_scan_stream(
             on(txn, |transaction| {
                 let limit = self::limit(limit);
                 let mut entries = Entries::new(limit);
-                transaction.scan_with(range, direction, limit, |key, value| entries.push(key, value))?;
+                transaction.scan_into(range, direction, limit, &mut entries)?;
                 let stream = entries.export()?;
                 write_if(out_stream, || stream);
                 Ok(khonsu_status::Ok)

@@ -184,10 +184,10 @@ impl<C: Chunk> Cursor<C> {
         let guard = parts.context.participant.pin();
         let tracker = DependencyTracker { pool: parts.pool, guard: &guard };
         while let Some(unread) = self.unread.take() {
-            let last = tracker.read_range(&unread, self.direction, self.batch, self.snapshot, |record, value| {
-                self.ahead.push_back((KeyBytes::new(record.key()), value.clone()));
-            });
-            if let Some(last) = last {
+            let records = tracker.find_range(&unread, self.direction, self.batch);
+            let seen = tracker.seen(&records, self.snapshot);
+            self.ahead.extend(seen.map(|(key, value)| (KeyBytes::new(key), value.clone())));
+            if let Some(last) = records.last().filter(|_| records.len() == self.batch) {
                 self.unread = Some(behind(last.key(), &unread, self.direction));
                 self.batch = (self.batch * 4).min(LARGEST_BATCH);
             }

@@ -51,6 +51,9 @@ const REPORTED: usize = 16;
 /// A record is looked into for what else to ask for so many records after it was asked for itself.
 const BEHIND: usize = 8;
 
+/// A key and the value that a snapshot sees of it.
+pub(crate) type Seen<'a, C> = (&'a [u8], &'a VersionValue<C>);
+
 /// What a transaction has read at its snapshot and does not write itself.
 pub(crate) struct Footprint<C> {
     pub reads: Vec<PointRead<C>>,
@@ -95,14 +98,26 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
     }
 
     /// The newest version of a record committed at or before a snapshot.
+    #[inline]
     pub fn newest_at<'r>(&self, record: &'r Record<C>, snapshot: u64) -> Option<&'r Version<C>>
     where
         'g: 'r,
     {
-        let mut next = match record.head(self.guard) {
+        match record.head(self.guard) {
             Head::Empty | Head::Sealed => None,
-            Head::Version(version) => Some(version),
-        };
+            // Most are found here.
+            Head::Version(version) if version.is_finished_by(snapshot) => Some(version),
+            Head::Version(version) => self.newest_from(version, snapshot),
+        }
+    }
+
+    /// The newest version committed at or before a snapshot, from one on.
+    #[inline(never)]
+    fn newest_from<'r>(&self, first: &'r Version<C>, snapshot: u64) -> Option<&'r Version<C>>
+    where
+        'g: 'r,
+    {
+        let mut next = Some(first);
         while let Some(version) = next {
             match version.state(self.guard) {
                 State::Committed(number) if number <= snapshot => return Some(version),
@@ -118,16 +133,9 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         None
     }
 
-    /// Passes the values that a snapshot sees in a range to `visit`, looking at no more than `most` records. Gives the
-    /// last of them where the range may go on behind it.
-    pub fn read_range(
-        &self,
-        range: &KeyRange,
-        direction: Direction,
-        most: usize,
-        snapshot: u64,
-        mut visit: impl FnMut(&'g Record<C>, &'g VersionValue<C>),
-    ) -> Option<&'g Record<C>> {
+    /// The first records of a range, `most` at most, and asks for all that a reader looks at.
+    #[inline(never)]
+    pub fn find_range(&self, range: &KeyRange, direction: Direction, most: usize) -> Vec<&'g Record<C>> {
         let mut records: Vec<&Record<C>> = Vec::with_capacity(most);
         self.database().buffer.walk(range.as_bounds(), direction, self.guard, |record| {
             // One record after the other would wait for memory at each step; asked for in advance, the waits overlap.
@@ -140,13 +148,17 @@ impl<'g, C: Chunk> DependencyTracker<'g, C> {
         });
         records[records.len().saturating_sub(BEHIND)..].iter().for_each(|record| record.prefetch_newest());
         fail_point!(ScanCollected);
-        for record in &records {
+        records
+    }
+
+    /// What a snapshot sees of records, in their order.
+    #[inline]
+    pub fn seen(&self, records: &[&'g Record<C>], snapshot: u64) -> impl Iterator<Item = Seen<'g, C>> {
+        records.iter().filter_map(move |record| {
             fail_point!(ScanBetweenRecords);
-            if let Some(value) = self.newest_at(record, snapshot).and_then(Version::value) {
-                visit(record, value);
-            }
-        }
-        records.last().copied().filter(|_| records.len() == most)
+            let value = self.newest_at(record, snapshot).and_then(Version::value)?;
+            Some((record.key(), value))
+        })
     }
 
     /// Brings an undecided transaction to its decision, or to the log, if its stamp can be at or before `limit`. False:

@@ -44,6 +44,7 @@ pub(crate) use bound_key::KeyName;
 pub use commit_log::{AppendError, Change, CommitLog, Decided, Held, LoggedCommit, Mutation, Note, Prepared};
 pub use conflict::{Conflict, ConflictKind, ConflictResolution};
 pub use cursor::Cursor;
+pub(crate) use dependency_tracker::Seen;
 pub use error::Error;
 pub use evictable::Position;
 pub(crate) use evictable::{Evictable, Place, ValueSource, VersionValue};

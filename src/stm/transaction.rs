@@ -1,5 +1,6 @@
 //! A transaction: reads from its snapshot and its own writes, stages writes, ends by commit or rollback.
 
+use std::borrow::Cow;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use super::commit::{Committer, PlannedWrite};
 use super::conflict::{Conflict, ConflictKind, ConflictResolution};
 use super::cursor::{Cursor, batch_for};
 use super::database::{Context, Database, DatabasePool, Keeper};
-use super::dependency_tracker::{DependencyTracker, Footprint, PointRead};
+use super::dependency_tracker::{DependencyTracker, Footprint, PointRead, Seen};
 use super::error::Error;
 use super::evictable::{Evictable, VersionValue};
 use super::global_id::GlobalId;
@@ -30,6 +31,15 @@ const ENDED: Error = Error::InvalidState("transaction: it has ended");
 
 /// A key and its value, as a scan gives them.
 pub type ScannedEntry<C> = (Vec<u8>, Value<C>);
+
+/// What a scan has found, wherever the values are.
+struct Found<C>(Vec<(Vec<u8>, VersionValue<C>)>);
+
+impl<'a, C: Chunk> Extend<Seen<'a, C>> for Found<C> {
+    fn extend<I: IntoIterator<Item = Seen<'a, C>>>(&mut self, seen: I) {
+        self.0.extend(seen.into_iter().map(|(key, value)| (key.to_vec(), value.clone())));
+    }
+}
 
 /// A running transaction. One thread at a time uses it; it may move between threads. Dropped while open, it rolls back.
 ///
@@ -494,52 +504,52 @@ impl<C: Chunk> Transaction<C> {
         direction: Direction,
         limit: Option<u64>,
     ) -> Result<Vec<ScannedEntry<C>>, Error> {
-        let mut found = Vec::new();
-        self.scan_with(range, direction, limit, |key, value| found.push((key.to_vec(), value.clone())))?;
-        found.into_iter().map(|(key, value)| Ok((key, value.into_value()?))).collect()
+        let mut found = Found(Vec::new());
+        self.scan_into(range, direction, limit, &mut found)?;
+        found.0.into_iter().map(|(key, value)| Ok((key, value.into_value()?))).collect()
     }
 
-    /// Passes the keys and values of a range, wherever these are, to `visit`, at most `limit` of them, with less work for
-    /// each than a cursor. `visit` must be short: meanwhile nothing is freed.
+    /// Adds the keys and values of a range, wherever these are, to `found`, some at a time and at most `limit` of them,
+    /// with less work for each than a cursor. Adding must be short: meanwhile nothing is freed.
     ///
     /// # Errors
-    /// Those of [`get`](Transaction::get), but for reading from storage; some entries may have been visited then.
-    pub(crate) fn scan_with(
+    /// Those of [`get`](Transaction::get), but for reading from storage; some entries may have been added then.
+    pub(crate) fn scan_into(
         &mut self,
         range: KeyRange,
         direction: Direction,
         limit: Option<u64>,
-        mut visit: impl FnMut(&[u8], &VersionValue<C>),
+        found: &mut impl for<'a> Extend<Seen<'a, C>>,
     ) -> Result<(), Error> {
         if self.open()?.parts().0.set.writes > 0 {
             let mut cursor = self.open_cursor(range, direction, limit)?;
             while let Some((key, value)) = cursor.step(self)? {
-                visit(key.as_slice(), &value);
+                found.extend(std::iter::once((key.as_slice(), &value)));
             }
             return Ok(());
         }
         let settings = self.settings;
         let moving = settings.isolation == IsolationLevel::ReadCommitted;
+        let tracked = settings.tracks_reads() && limit != Some(0);
         let floor = self.snapshot;
         let (context, pool, word) = self.open()?.parts();
         let clock = &pool.shared().clock;
         let snapshot = if moving { word.read_above_floor(floor, clock) } else { floor };
         let mut left = limit.unwrap_or(u64::MAX);
-        let mut unread = (left > 0 && !range.is_empty()).then(|| range.clone());
+        let mut unread = (left > 0 && !range.is_empty()).then_some(Cow::Borrowed(&range));
         let mut reached = None;
         while let Some(part) = unread.take() {
             // A pin for each part: a long scan must not keep memory from being freed for all its time.
             let guard = context.participant.pin();
             let tracker = DependencyTracker { pool, guard: &guard };
-            let last = tracker.read_range(&part, direction, batch_for(left), snapshot, |record, value| {
-                visit(record.key(), value);
-                left -= 1;
-            });
-            if let Some(last) = last {
+            let most = batch_for(left);
+            let records = tracker.find_range(&part, direction, most);
+            found.extend(tracker.seen(&records, snapshot).inspect(|_| left -= 1));
+            if let Some(last) = records.last().filter(|_| records.len() == most) {
                 if left > 0 {
                     fail_point!(ScanBetweenParts);
-                    unread = Some(behind(last.key(), &part, direction));
-                } else {
+                    unread = Some(Cow::Owned(behind(last.key(), &part, direction)));
+                } else if tracked {
                     reached = Some(last.key().to_vec());
                 }
             }
@@ -547,7 +557,7 @@ impl<C: Chunk> Transaction<C> {
         if moving {
             word.back_to_floor(floor);
         }
-        if settings.tracks_reads() && limit != Some(0) {
+        if tracked {
             let scanned = match (reached, direction) {
                 (None, _) => range,
                 (Some(key), Direction::Forward) => KeyRange::new(range.start, Bound::Included(key)),

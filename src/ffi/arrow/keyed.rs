@@ -65,7 +65,7 @@ pub(crate) unsafe fn join_plain(values: &SchemaRef, schema: &SchemaRef, keys: &[
     // columns), and for these pointers; each is written once. The rest is the caller's promise.
     unsafe {
         output.fill(layout, keys, parts, unfilled.data);
-        output.write_tables(layout.columns().len(), &unfilled);
+        output.write_tables(layout, &unfilled);
         let batch = unfilled.finish();
         // The parts are valid, having no nulls, and keys can be any bytes.
         batch.set_validated();
@@ -78,7 +78,8 @@ pub(super) struct Output {
     pub(super) rows: usize,
     pub(super) offsets: Range<usize>,
     pub(super) keys: Range<usize>,
-    pub(super) columns: [Range<usize>; MAX_PLAIN_COLUMNS],
+    /// Where the columns begin.
+    columns: [u32; MAX_PLAIN_COLUMNS],
 }
 
 impl Output {
@@ -94,12 +95,21 @@ impl Output {
             rows,
             offsets: place((rows + 1) * size_of::<i32>()),
             keys: place(key_bytes),
-            columns: [const { 0..0 }; MAX_PLAIN_COLUMNS],
+            columns: [0; MAX_PLAIN_COLUMNS],
         };
-        for (span, column) in output.columns.iter_mut().zip(layout.columns()) {
-            *span = place((rows * column.bits()).div_ceil(8));
+        for (start, column) in output.columns.iter_mut().zip(layout.columns()) {
+            let span = place((rows * column.bits()).div_ceil(8));
+            *start = u32::try_from(span.start).expect("a batch of keys and rows has far less than 4 GiB");
         }
         (output, end)
+    }
+
+    /// The places of the columns, of which each has room for so many rows.
+    pub(super) fn columns(&self, layout: &PlainLayout, rows: usize) -> impl Iterator<Item = Range<usize>> {
+        layout.columns().iter().zip(&self.columns).map(move |(column, start)| {
+            let start = *start as usize;
+            start..start + (rows * column.bits()).div_ceil(8)
+        })
     }
 
     /// One of the top, three of the keys, two of each column.
@@ -119,7 +129,7 @@ impl Output {
             let mut key_end = data.add(self.keys.start);
             let mut key_bytes = 0_i32;
             offset.write(0);
-            for (column, span) in layout.columns().iter().zip(&self.columns) {
+            for (column, span) in layout.columns().iter().zip(self.columns(layout, self.rows)) {
                 if column.is_boolean() {
                     // Bits are added to those that are there.
                     data.add(span.start).write_bytes(0, span.len());
@@ -139,7 +149,8 @@ impl Output {
                         offset.write(key_bytes);
                     }
                 }
-                for ((column, from), to) in layout.columns().iter().zip(layout.spans(part_rows)).zip(&self.columns) {
+                let spans = layout.spans(part_rows).zip(self.columns(layout, self.rows));
+                for (column, (from, to)) in layout.columns().iter().zip(spans) {
                     if column.is_boolean() {
                         let bits = std::slice::from_raw_parts_mut(data.add(to.start), to.len());
                         for (position, part) in block.iter().enumerate() {
@@ -149,19 +160,8 @@ impl Output {
                         continue;
                     }
                     let to = data.add(to.start + row * (column.bits() / 8));
-                    match from.len() {
-                        1 => copy_each::<1>(block, from.start, to),
-                        2 => copy_each::<2>(block, from.start, to),
-                        4 => copy_each::<4>(block, from.start, to),
-                        8 => copy_each::<8>(block, from.start, to),
-                        16 => copy_each::<16>(block, from.start, to),
-                        length => {
-                            for (position, part) in block.iter().enumerate() {
-                                let from = part.batch.plain_data().add(from.start);
-                                ptr::copy_nonoverlapping(from, to.add(position * length), length);
-                            }
-                        }
-                    }
+                    let parts = block.iter().map(|part| part.batch.plain_data());
+                    copy_elements(parts, from.start, to, from.len());
                 }
                 row += block.len() * part_rows;
             }
@@ -171,8 +171,8 @@ impl Output {
     /// Writes the nodes and the buffer pointers.
     ///
     /// # Safety
-    /// The tables have room for the nodes and buffers of a batch of the keys and so many columns.
-    pub(super) unsafe fn write_tables(&self, columns: usize, unfilled: &Unfilled) {
+    /// The tables have room for the nodes and buffers of a batch of the keys and these columns.
+    pub(super) unsafe fn write_tables(&self, layout: &PlainLayout, unfilled: &Unfilled) {
         let node = |first_buffer: usize, buffer_count: u32| ArrayNode {
             length: self.rows as i64,
             null_count: 0,
@@ -191,23 +191,44 @@ impl Output {
             nodes.add(1).write(node(1, 3));
             // None has a validity bitmap.
             buffers.cast::<[_; 4]>().write([ptr::null(), ptr::null(), at(&self.offsets), at(&self.keys)]);
-            for (column, span) in self.columns[..columns].iter().enumerate() {
+            for (column, span) in self.columns(layout, self.rows).enumerate() {
                 let first = 4 + 2 * column;
                 nodes.add(2 + column).write(node(first, 2));
-                buffers.add(first).cast::<[_; 2]>().write([ptr::null(), at(span)]);
+                buffers.add(first).cast::<[_; 2]>().write([ptr::null(), at(&span)]);
             }
         }
     }
 }
 
-/// Copies `N` bytes of each part, one part's behind the other's.
+/// Copies `width` bytes of each plain batch, one's behind the other's; the commonest widths without a call for each.
 ///
 /// # Safety
-/// The parts are plain and have so many bytes at `from`; there is room for all of them at `to`.
-unsafe fn copy_each<const N: usize>(parts: &[Part], from: usize, to: *mut u8) {
-    for (position, part) in parts.iter().enumerate() {
+/// The batches have so many bytes at `from`; there is room for all of them at `to`.
+pub(super) unsafe fn copy_elements(batches: impl Iterator<Item = *const u8>, from: usize, to: *mut u8, width: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match width {
+            1 => copy_each::<1>(batches, from, to),
+            2 => copy_each::<2>(batches, from, to),
+            4 => copy_each::<4>(batches, from, to),
+            8 => copy_each::<8>(batches, from, to),
+            16 => copy_each::<16>(batches, from, to),
+            width => batches.enumerate().for_each(|(position, data)| {
+                ptr::copy_nonoverlapping(data.add(from), to.add(position * width), width);
+            }),
+        }
+    }
+}
+
+/// The same for a width that is known.
+///
+/// # Safety
+/// As for [`copy_elements`].
+#[inline]
+unsafe fn copy_each<const N: usize>(batches: impl Iterator<Item = *const u8>, from: usize, to: *mut u8) {
+    for (position, data) in batches.enumerate() {
         // SAFETY: the caller's promise.
-        unsafe { ptr::copy_nonoverlapping(part.batch.plain_data().add(from), to.add(position * N), N) };
+        unsafe { ptr::copy_nonoverlapping(data.add(from), to.add(position * N), N) };
     }
 }
 
@@ -217,12 +238,19 @@ unsafe fn copy_each<const N: usize>(parts: &[Part], from: usize, to: *mut u8) {
 /// There is room for it.
 #[inline]
 pub(super) unsafe fn copy_key(key: &[u8], to: *mut u8) {
-    // SAFETY: the caller's promise.
+    let (from, length) = (key.as_ptr(), key.len());
+    // SAFETY: the caller's promise; the halves overlap.
     unsafe {
-        match key.len() {
-            8 => ptr::copy_nonoverlapping(key.as_ptr(), to, 8),
-            16 => ptr::copy_nonoverlapping(key.as_ptr(), to, 16),
-            length => ptr::copy_nonoverlapping(key.as_ptr(), to, length),
+        match length {
+            8..=16 => {
+                ptr::copy_nonoverlapping(from, to, 8);
+                ptr::copy_nonoverlapping(from.add(length - 8), to.add(length - 8), 8);
+            }
+            17..=32 => {
+                ptr::copy_nonoverlapping(from, to, 16);
+                ptr::copy_nonoverlapping(from.add(length - 16), to.add(length - 16), 16);
+            }
+            length => ptr::copy_nonoverlapping(from, to, length),
         }
     }
 }

@@ -35,10 +35,10 @@ pub use batch::Batch;
 pub use concat::concat;
 pub(crate) use export::pinned_bytes;
 pub(crate) use keyed::{Key, Part, join_plain};
-pub(crate) use keyed_rows::{KeyedRows, Pushed};
+pub(crate) use keyed_rows::{KeyedRows, Left};
 pub use raw::{ArrowArray, ArrowArrayStream, ArrowSchema};
 pub use schema::SchemaRef;
-pub use stream::{StreamReader, export_stream, import_stream};
+pub use stream::{StreamReader, export_one, export_stream, import_stream};
 
 use crate::ffi::error::Failure;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -9,13 +9,18 @@ use crate::ffi::error::Failure;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 
-type Batches = Box<dyn Iterator<Item = Result<Batch, Failure>> + Send>;
+/// What is still to come.
+enum Batches {
+    None,
+    One(Batch),
+    Many(Box<dyn Iterator<Item = Result<Batch, Failure>> + Send>),
+}
 
 /// What an exported stream owns.
 struct Exported {
     schema: SchemaRef,
     /// None after the end, after a failure and after a panic.
-    batches: Option<Batches>,
+    batches: Batches,
     failure: Option<Failure>,
     /// The text of `failure` as C has it; replaced by the next failure only.
     message: CString,
@@ -28,13 +33,15 @@ impl Exported {
             return Err(failure.clone());
         }
         // Taken out, so that an iterator that panicked is not asked again.
-        let Some(mut batches) = self.batches.take() else {
-            return Ok(None);
+        let mut batches = match std::mem::replace(&mut self.batches, Batches::None) {
+            Batches::None => return Ok(None),
+            Batches::One(batch) => return Ok(Some(batch)),
+            Batches::Many(batches) => batches,
         };
         let failure = match catch(|| batches.next()) {
             Ok(None) => return Ok(None),
             Ok(Some(Ok(batch))) if batch.schema() == &self.schema => {
-                self.batches = Some(batches);
+                self.batches = Batches::Many(batches);
                 return Ok(Some(batch));
             }
             Ok(Some(Ok(batch))) => mismatch(&self.schema, batch.schema()),
@@ -67,8 +74,16 @@ pub fn export_stream(
     schema: SchemaRef,
     batches: impl Iterator<Item = Result<Batch, Failure>> + Send + 'static,
 ) -> ArrowArrayStream {
-    let exported =
-        Box::new(Exported { schema, batches: Some(Box::new(batches)), failure: None, message: CString::default() });
+    stream_of(schema, Batches::Many(Box::new(batches)))
+}
+
+/// The same of a single batch.
+pub fn export_one(batch: Batch) -> ArrowArrayStream {
+    stream_of(batch.schema().clone(), Batches::One(batch))
+}
+
+fn stream_of(schema: SchemaRef, batches: Batches) -> ArrowArrayStream {
+    let exported = Box::new(Exported { schema, batches, failure: None, message: CString::default() });
     ArrowArrayStream {
         get_schema: Some(get_schema),
         get_next: Some(get_next),

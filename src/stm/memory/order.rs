@@ -23,29 +23,37 @@ pub(crate) struct OrderIndex<C: Send + Sync + 'static> {
     list: SkipList<OrderKey<C>, Ahead>,
 }
 
-/// How many nodes ahead a walk asks for one.
-const AHEAD: usize = 8;
+/// How many nodes ahead a walk asks for one: as its first nodes are still waited for one by one, and when it is under way.
+const NEAR: usize = 4;
+const FAR: usize = 16;
 
-/// In a node, where the one that stands [`AHEAD`] nodes further on is, or was when a walk came along last: a hint for the
-/// cache, never followed. A list is walked from one node to the next, each of which would be waited for; with these the
-/// waits overlap.
+/// In a node, where those stand that are [`NEAR`] and [`FAR`] nodes further on, or were when a walk came along last: hints
+/// for the cache, never followed. A list is walked from one node to the next, each of which would be waited for; with
+/// these the waits overlap.
+///
+/// Each half is a distance in units of 16 bytes, which nodes are aligned to, mostly.
 #[derive(Default)]
 struct Ahead(AtomicU64);
 
 impl Ahead {
-    /// Asks for the node that is ahead. Its key and its first link may stand in two lines.
+    /// Asks for the nodes that are ahead. Their keys and first links may stand in two lines.
     fn prefetch(&self) {
-        let node: *const u8 = ptr::without_provenance(self.0.load(Ordering::Relaxed) as usize);
-        prefetch(node);
-        prefetch(node.wrapping_add(NODE_HEAD));
+        let hint = self.0.load(Ordering::Relaxed) as i64;
+        for distance in [i64::from(hint as i32), hint >> 32] {
+            let node = ptr::from_ref(self).cast::<u8>().wrapping_offset((distance << 4) as isize);
+            prefetch(node);
+            prefetch(node.wrapping_add(NODE_HEAD));
+        }
     }
 
-    /// Notes the node that is ahead, by what stands first in it.
-    fn note(&self, node: &Ahead) {
-        let address = ptr::from_ref(node).addr() as u64;
+    /// Notes the nodes that are ahead, by what stands first in them.
+    fn note(&self, near: &Ahead, far: &Ahead) {
+        let distance = |node: &Ahead| (ptr::from_ref(node).addr() as i64 - ptr::from_ref(self).addr() as i64) >> 4;
+        // One that is too far for its half leads anywhere.
+        let hint = (distance(far) << 32 | distance(near) & i64::from(u32::MAX)) as u64;
         // Hot nodes are written once, and stay in the caches of all.
-        if self.0.load(Ordering::Relaxed) != address {
-            self.0.store(address, Ordering::Relaxed);
+        if self.0.load(Ordering::Relaxed) != hint {
+            self.0.store(hint, Ordering::Relaxed);
         }
     }
 }
@@ -233,44 +241,84 @@ impl<C: Send + Sync + 'static> OrderIndex<C> {
         bounds: (Bound<&[u8]>, Bound<&[u8]>),
         direction: Direction,
         guard: &'g Guard,
-        mut visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
+        visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
     ) {
         let (start, end) = bounds;
         let start = start.as_ref().map(Probe::borrowed);
         let end = end.as_ref().map(Probe::borrowed);
+        match direction {
+            Direction::Forward => self.walk_forward(start.as_ref(), end.as_ref(), guard, visit),
+            Direction::Reverse => self.walk_back(start.as_ref(), end.as_ref(), guard, visit),
+        }
+    }
+
+    #[inline]
+    fn walk_forward<'g>(
+        &'g self,
+        start: Bound<&Probe<C>>,
+        end: Bound<&Probe<C>>,
+        guard: &'g Guard,
+        mut visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
+    ) {
         foreign::call();
-        let mut next = match (direction, start.as_ref(), end.as_ref()) {
-            (Direction::Forward, Bound::Unbounded, _) => self.list.front(guard),
-            (Direction::Forward, start, _) => self.list.lower_bound(start, guard),
-            (Direction::Reverse, _, Bound::Unbounded) => self.list.back(guard),
-            (Direction::Reverse, _, end) => self.list.upper_bound(end, guard),
+        let first = match start {
+            Bound::Unbounded => self.list.front(guard),
+            start => self.list.lower_bound(start, guard),
         };
-        let mut passed: [Option<&Ahead>; AHEAD] = [None; AHEAD];
+        let Some(mut entry) = first else { return };
+        // Those that were passed last, in a ring.
+        let mut passed: [Option<&Ahead>; FAR] = [None; FAR];
         let mut turn = 0;
-        while let Some(entry) = next {
-            let key = entry.key();
-            if direction == Direction::Forward {
-                let ahead = entry.value();
-                ahead.prefetch();
-                passed[turn].replace(ahead).into_iter().for_each(|behind| behind.note(ahead));
-                turn = (turn + 1) % AHEAD;
+        loop {
+            let (key, ahead) = (entry.key(), entry.value());
+            ahead.prefetch();
+            if let (Some(behind), Some(near)) = (passed[turn].replace(ahead), passed[(turn + NEAR) % FAR]) {
+                behind.note(near, ahead);
             }
-            let within = match (direction, &start, &end) {
-                (Direction::Forward, _, Bound::Included(end)) => key.probe <= *end,
-                (Direction::Forward, _, Bound::Excluded(end)) => key.probe < *end,
-                (Direction::Reverse, Bound::Included(start), _) => key.probe >= *start,
-                (Direction::Reverse, Bound::Excluded(start), _) => key.probe > *start,
-                (Direction::Forward, _, Bound::Unbounded) | (Direction::Reverse, Bound::Unbounded, _) => true,
+            turn = (turn + 1) % FAR;
+            let within = match end {
+                Bound::Included(end) => key.probe <= *end,
+                Bound::Excluded(end) => key.probe < *end,
+                Bound::Unbounded => true,
             };
             foreign::found();
             if !within || visit(key.record()).is_break() {
                 return;
             }
             foreign::call();
-            next = match direction {
-                Direction::Forward => entry.next(),
-                Direction::Reverse => entry.prev(),
+            if !entry.move_next() {
+                return;
+            }
+        }
+    }
+
+    /// Each step is a search.
+    #[inline(never)]
+    fn walk_back<'g>(
+        &'g self,
+        start: Bound<&Probe<C>>,
+        end: Bound<&Probe<C>>,
+        guard: &'g Guard,
+        mut visit: impl FnMut(&'g Record<C>) -> ControlFlow<()>,
+    ) {
+        foreign::call();
+        let mut next = match end {
+            Bound::Unbounded => self.list.back(guard),
+            end => self.list.upper_bound(end, guard),
+        };
+        while let Some(entry) = next {
+            let key = entry.key();
+            let within = match start {
+                Bound::Included(start) => key.probe >= *start,
+                Bound::Excluded(start) => key.probe > *start,
+                Bound::Unbounded => true,
             };
+            foreign::found();
+            if !within || visit(key.record()).is_break() {
+                return;
+            }
+            foreign::call();
+            next = entry.prev();
         }
     }
 }

@@ -107,6 +107,15 @@ impl<C> Version<C> {
         }
     }
 
+    /// Whether its owner has finished its commit at or before a snapshot. False also for some whose owner has not.
+    #[inline]
+    pub fn is_finished_by(&self, snapshot: u64) -> bool {
+        // Acquire: as in `descriptor`.
+        let stamp = self.stamp.load(Ordering::Acquire);
+        // No version has the number 0: it is that of an abort, and wraps.
+        stamp & 1 == 1 && (stamp >> 1).wrapping_sub(1) < snapshot
+    }
+
     /// The next older version.
     pub fn older<'g>(&'g self, _guard: &'g Guard) -> Option<&'g Version<C>> {
         // Acquire: pairs with the trimmer's release store. The versions that it links were published before anyway.
