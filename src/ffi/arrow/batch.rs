@@ -81,7 +81,7 @@ struct Extent {
 
 const EXTENT_AT: usize = size_of::<Header>().next_multiple_of(align_of::<Extent>());
 const ARRAY_AT: usize = EXTENT_AT + size_of::<Extent>();
-const PLAIN_DATA_AT: usize = size_of::<Header>().next_multiple_of(ALIGNMENT);
+pub(super) const PLAIN_DATA_AT: usize = size_of::<Header>().next_multiple_of(ALIGNMENT);
 
 const _: () = {
     assert!(PLAIN_DATA_AT == ALIGNMENT, "plain batches are to be as small as can be");
@@ -125,7 +125,8 @@ impl Batch {
             return Err(Failure::invalid_argument("the array is NULL"));
         }
         // SAFETY: the caller's promise.
-        Batch::from_c(unsafe { ArrowArray::take(array) }, schema, full)
+        let mut array = unsafe { ArrowArray::take(array) };
+        Batch::from_c(&mut array, schema, full)
     }
 
     /// A struct that holds this batch on its own; it outlives everything else, its children may be

@@ -1,11 +1,12 @@
 //! Export of schemas and batches: one allocation each.
 //!
 //! The struct at the top is the consumer's; the structs under it, and the pointers to them, stand in
-//! one block together with what keeps the strings or the buffers alive. A consumer may move any
-//! struct out of the block and release it on its own, on any thread, so the block counts the structs
-//! that are not released yet; the one that takes the count to zero frees it.
+//! one block together with what keeps the strings or the buffers alive, or with a copy of the buffers
+//! where these are small: so readers of one value write nothing that they share. A consumer may move
+//! any struct out of the block and release it on its own, on any thread, so the block counts the
+//! structs that are not released yet; the one that takes the count to zero frees it.
 
-use super::batch::{ArrayNode, Batch, Content, zeros};
+use super::batch::{ALIGNMENT, ArrayNode, Batch, Content, PLAIN_DATA_AT};
 use super::layout::{Layout, PlainLayout};
 use super::raw::{ArrowArray, ArrowSchema};
 use super::schema::SchemaRef;
@@ -15,9 +16,12 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Bytes of the columns of a plain batch that is exported as a copy: fewer are copied sooner than the batch is counted.
+pub(super) const COPY_LIMIT: usize = 256;
+
 /// The head of a block of `T` structs. Behind it stand the structs under the top one, in the order of
-/// the layout's nodes, behind those the child pointers of all nodes, and behind those the buffer
-/// pointers of all nodes where the batch has none itself, being plain.
+/// the layout's nodes, and behind those the child pointers of all nodes. Where the batch is plain, each
+/// struct has its buffer pointers with it, and the bytes come last if they are copied.
 #[repr(C)]
 struct Block<T, O> {
     /// Structs not released yet, the top one included.
@@ -26,19 +30,30 @@ struct Block<T, O> {
     structs: usize,
     size: usize,
     owner: O,
+    /// The one buffer pointer of the top of a plain batch.
+    no_validity: *const c_void,
     children: [T; 0],
 }
 
+/// A column of a plain batch.
+#[repr(C)]
+struct ColumnExport {
+    array: ArrowArray,
+    buffers: [*const c_void; 2],
+}
+
 impl<T, O> Block<T, O> {
-    /// A block for `layout` with room for so many buffer pointers; its structs and pointers are not
-    /// yet written.
-    fn allocate(layout: &Layout, buffers: usize, owner: O) -> *mut Block<T, O> {
-        let structs = layout.nodes().len();
+    /// A block for the structs of `layout`; these and the pointers are not yet written.
+    fn for_layout(layout: &Layout, owner: O) -> *mut Block<T, O> {
         // Bounded by the limits on a schema: no overflow.
-        let size = size_of::<Self>()
-            + (structs - 1) * size_of::<T>()
-            + size_of_val(layout.children())
-            + buffers * size_of::<*const c_void>();
+        let structs = layout.nodes().len();
+        let size = size_of::<Self>() + (structs - 1) * size_of::<T>() + size_of_val(layout.children());
+        Self::allocate(structs, size, owner)
+    }
+
+    /// A block of so many structs, the top one included, and bytes.
+    #[inline]
+    fn allocate(structs: usize, size: usize, owner: O) -> *mut Block<T, O> {
         let allocation = Self::allocation(size);
         // SAFETY: the size is not zero.
         let block = unsafe { alloc(allocation) }.cast::<Self>();
@@ -47,14 +62,22 @@ impl<T, O> Block<T, O> {
         }
         // SAFETY: allocated just now with room for the head, aligned for it.
         unsafe {
-            block.write(Block { live: AtomicUsize::new(structs), structs, size, owner, children: [] });
+            block.write(Block {
+                live: AtomicUsize::new(structs),
+                structs,
+                size,
+                owner,
+                no_validity: ptr::null(),
+                children: [],
+            });
         }
         block
     }
 
     fn allocation(size: usize) -> Allocation {
+        const { assert!(align_of::<Self>() <= ALIGNMENT) };
         // SAFETY: the alignment is a power of two; sizes are bounded by the limits on a schema.
-        unsafe { Allocation::from_size_align_unchecked(size, align_of::<Self>()) }
+        unsafe { Allocation::from_size_align_unchecked(size, ALIGNMENT) }
     }
 
     /// The struct of `node`, which is not the top one (0).
@@ -98,9 +121,10 @@ impl<T, O> Block<T, O> {
     unsafe fn forget(block: *mut Self, released: usize) {
         // SAFETY: structs that are not counted out yet keep the block; the caller's are among them.
         unsafe {
-            // Whoever releases all structs at once is alone with the block. Release pairs with the
-            // Acquire of the one who counts to zero: uses of the block happen before it is freed.
-            if released == (*block).structs || (*block).live.fetch_sub(released, Ordering::AcqRel) == released {
+            // Whoever releases all structs that are left is alone with the block, and need not count. Release pairs
+            // with the Acquires of the one who frees: uses of the block happen before.
+            let live = &(*block).live;
+            if live.load(Ordering::Acquire) == released || live.fetch_sub(released, Ordering::AcqRel) == released {
                 let size = (*block).size;
                 let owner = ptr::read(&raw const (*block).owner);
                 dealloc(block.cast(), Self::allocation(size));
@@ -120,25 +144,30 @@ pub(crate) fn pinned_bytes() -> u64 {
     PINNED_BYTES.sum()
 }
 
-/// An exported batch, counted while it lives.
-struct Pinned(Batch);
+/// What an export holds, counted while it lives.
+struct Pinned {
+    bytes: u64,
+    /// None where the block has a copy.
+    batch: Option<Batch>,
+}
 
 impl Pinned {
-    fn new(batch: &Batch) -> Self {
-        PINNED_BYTES.add(batch.bytes());
-        Pinned(batch.clone())
+    fn new(bytes: u64, batch: Option<Batch>) -> Self {
+        PINNED_BYTES.add(bytes);
+        Pinned { bytes, batch }
     }
 }
 
 impl Drop for Pinned {
+    #[inline]
     fn drop(&mut self) {
-        PINNED_BYTES.subtract(self.0.bytes());
+        PINNED_BYTES.subtract(self.bytes);
     }
 }
 
 pub(super) fn export_schema(schema: &SchemaRef) -> ArrowSchema {
     let layout = schema.layout();
-    let block = SchemaBlock::allocate(layout, 0, schema.clone());
+    let block = SchemaBlock::for_layout(layout, schema.clone());
     // SAFETY: the block was allocated for this layout; each struct is written once, before anybody
     // else knows of it. The strings live as long as the schema, which the block owns.
     unsafe {
@@ -168,7 +197,14 @@ pub(super) fn export_schema(schema: &SchemaRef) -> ArrowSchema {
 #[inline]
 pub(super) fn export_array(batch: &Batch) -> ArrowArray {
     match batch.content() {
-        Content::Plain { layout, rows, data } => export_plain(batch, layout, rows, data),
+        Content::Plain { layout, rows, data } => {
+            let bytes = layout.data_bytes(rows);
+            if bytes <= COPY_LIMIT {
+                export_plain(layout, rows, data, bytes, None)
+            } else {
+                export_counted(batch, layout, rows, data, bytes)
+            }
+        }
         Content::Tables { nodes, buffers } => export_tables(batch, nodes, buffers),
     }
 }
@@ -184,7 +220,7 @@ pub(super) fn exported_batch(array: &ArrowArray) -> Option<Batch> {
     let data = array.private_data;
     let block = data.cast::<ArrayBlock>();
     // SAFETY: an array with this release is a struct of a block, which lives as long as the struct is not released.
-    let batch = unsafe { &(*block).owner.0 };
+    let batch = unsafe { (*block).owner.batch.as_ref() }?;
     let Content::Tables { nodes, buffers } = batch.content() else { return None };
     // SAFETY: as in `export_tables`; structs that were moved out or released are read only for their fields.
     let intact = unsafe {
@@ -216,7 +252,7 @@ pub(super) fn exported_batch(array: &ArrowArray) -> Option<Batch> {
 #[inline(never)]
 fn export_tables(batch: &Batch, nodes: &[ArrayNode], buffers: &[*const c_void]) -> ArrowArray {
     let layout = batch.schema().layout();
-    let block = ArrayBlock::allocate(layout, 0, Pinned::new(batch));
+    let block = ArrayBlock::for_layout(layout, Pinned::new(batch.bytes(), Some(batch.clone())));
     // SAFETY: the block was allocated for this layout; each struct is written once, before anybody
     // else knows of it. The tables and buffers live as long as the batch, which the block owns.
     unsafe {
@@ -246,10 +282,23 @@ fn export_tables(batch: &Batch, nodes: &[ArrayNode], buffers: &[*const c_void]) 
     }
 }
 
-/// The buffer pointers of a plain batch stand in the block: one of the top, two of each column.
-fn export_plain(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u8) -> ArrowArray {
+/// Apart, so that the export of a small batch, the common one, is short.
+#[inline(never)]
+fn export_counted(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u8, bytes: usize) -> ArrowArray {
+    export_plain(layout, rows, data, bytes, Some(batch))
+}
+
+/// Of a plain batch of so many bytes, which are copied unless the batch is to be kept.
+#[inline(always)]
+fn export_plain(layout: &PlainLayout, rows: usize, data: *const u8, bytes: usize, kept: Option<&Batch>) -> ArrowArray {
     let columns = layout.columns().len();
-    let block = ArrayBlock::allocate(batch.schema().layout(), 1 + 2 * columns, Pinned::new(batch));
+    // Bounded by the limits on plain batches: no overflow.
+    let pointers_at = size_of::<ArrayBlock>() + columns * size_of::<ColumnExport>();
+    let data_at = (pointers_at + columns * size_of::<*mut ArrowArray>()).next_multiple_of(ALIGNMENT);
+    let size = data_at + if kept.is_none() { bytes } else { 0 };
+    let pinned = Pinned::new((PLAIN_DATA_AT + bytes) as u64, kept.cloned());
+    let block = ArrayBlock::allocate(1 + columns, size, pinned);
+    let private_data = block.cast();
     let form =
         |buffers: *mut *const c_void, buffer_count: i64, children: *mut *mut ArrowArray, child_count: i64| ArrowArray {
             length: rows as i64,
@@ -261,74 +310,43 @@ fn export_plain(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u
             children,
             dictionary: ptr::null_mut(),
             release: Some(release_array),
-            private_data: block.cast(),
+            private_data,
         };
-    // SAFETY: the block has a struct and a child pointer for each column, whose node is the one behind
-    // its index, and room for these buffer pointers; each is written once, before anybody else knows of
-    // it. The bytes live as long as the batch, which the block owns, and the positions lie within.
+    // SAFETY: the block has room for a struct with its buffer pointers and for a child pointer of each column, and, if
+    // nothing keeps the batch, for its bytes, at these positions, which are aligned; each is written once, before
+    // anybody else knows of it. Bytes that are not copied live as long as the batch, which the block owns then, and the
+    // positions of the columns lie within.
     unsafe {
-        let children = ArrayBlock::pointers(block);
-        let validity_of_top = children.add(columns).cast::<*const c_void>();
-        validity_of_top.write(ptr::null());
-        let mut buffers = validity_of_top.add(1);
-        layout.for_each_start(rows, |column, start| {
-            buffers.write(ptr::null());
-            buffers.add(1).write(start.map_or_else(zeros, |start| data.add(start).cast()));
-            let child = ArrayBlock::at(block, column + 1);
-            child.write(form(buffers, 2, ptr::null_mut(), 0));
-            children.add(column).write(child);
-            buffers = buffers.add(2);
+        let start = block.cast::<u8>();
+        let data = if kept.is_none() {
+            let copy = start.add(data_at);
+            match bytes {
+                // Of a known size it is a move, and not a call.
+                32 => ptr::copy_nonoverlapping(data, copy, 32),
+                _ => ptr::copy_nonoverlapping(data, copy, bytes),
+            }
+            copy.cast_const()
+        } else {
+            data
+        };
+        let exports = (&raw mut (*block).children).cast::<ColumnExport>();
+        let pointers = start.add(pointers_at).cast::<*mut ArrowArray>();
+        layout.each_start(rows, |number, _, start| {
+            let export = exports.add(number);
+            let buffers = (&raw mut (*export).buffers).cast::<*const c_void>();
+            export.write(ColumnExport {
+                array: form(buffers, 2, ptr::null_mut(), 0),
+                buffers: [ptr::null(), data.add(start).cast()],
+            });
+            pointers.add(number).write(export.cast());
+            true
         });
-        form(validity_of_top, 1, children, columns as i64)
-    }
-}
-
-/// What marking asks of a struct of either kind.
-trait Released: Sized {
-    fn parts(&mut self) -> (&mut Option<unsafe extern "C" fn(*mut Self)>, *mut c_void, bool);
-}
-
-macro_rules! released {
-    ($type:ty) => {
-        impl Released for $type {
-            fn parts(&mut self) -> (&mut Option<unsafe extern "C" fn(*mut Self)>, *mut c_void, bool) {
-                (&mut self.release, self.private_data, self.n_children == 0 && self.dictionary.is_null())
-            }
-        }
-    };
-}
-
-released!(ArrowSchema);
-released!(ArrowArray);
-
-/// Marks a struct that stands under one of `block`, unless it was moved away, by `mark` if there is more under it; returns
-/// how many were marked.
-///
-/// # Safety
-/// As for the `mark` of its kind, but the struct may be released already, or be another one that a consumer has put into
-/// the place of ours.
-#[inline]
-unsafe fn mark_child<T: Released>(child: *mut T, block: *mut c_void, mark: unsafe fn(*mut T) -> usize) -> usize {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let (release, private_data, is_leaf) = (*child).parts();
-        match *release {
-            None => 0,
-            Some(_) if private_data == block && is_leaf => {
-                *release = None;
-                1
-            }
-            Some(_) if private_data == block => mark(child),
-            Some(release) => {
-                release(child);
-                0
-            }
-        }
+        form((&raw mut (*block).no_validity).cast(), 1, pointers, columns as i64)
     }
 }
 
 macro_rules! release_callback {
-    ($callback:ident, $mark:ident, $type:ty, $block:ty) => {
+    ($callback:ident, $mark:ident, $mark_other:ident, $type:ty, $block:ty) => {
         /// The release callback of exported structs.
         ///
         /// # Safety
@@ -353,25 +371,54 @@ macro_rules! release_callback {
         ///
         /// # Safety
         /// `exported` is a struct of a block that lives, not released yet.
+        #[inline]
         unsafe fn $mark(exported: *mut $type) -> usize {
             let mut released = 1;
             // SAFETY: the links lead into the same block, which lives until the caller has counted
-            // the structs out; a struct that was moved away has no release.
+            // the structs out.
             unsafe {
                 (*exported).release = None;
+                let block = (*exported).private_data;
                 let children = (*exported).children;
                 for number in 0..(*exported).n_children as usize {
-                    released += mark_child(*children.add(number), (*exported).private_data, $mark);
+                    let child = *children.add(number);
+                    if (*child).private_data == block && (*child).n_children == 0 && (*child).dictionary.is_null() {
+                        // One that was moved away has no release.
+                        released += usize::from((*child).release.is_some());
+                        (*child).release = None;
+                    } else {
+                        released += $mark_other(child, block);
+                    }
                 }
                 let dictionary = (*exported).dictionary;
                 if !dictionary.is_null() {
-                    released += mark_child(dictionary, (*exported).private_data, $mark);
+                    released += $mark_other(dictionary, block);
                 }
             }
             released
         }
+
+        /// Marks a struct under one of `block`, and all under it; returns how many of the block were marked.
+        ///
+        /// # Safety
+        /// As for the marking of one that is not released, but it may be released already, or be another one that
+        /// a consumer has put into the place of ours.
+        #[inline(never)]
+        unsafe fn $mark_other(child: *mut $type, block: *mut c_void) -> usize {
+            // SAFETY: the caller's promise.
+            unsafe {
+                match (*child).release {
+                    None => 0,
+                    Some(_) if (*child).private_data == block => $mark(child),
+                    Some(release) => {
+                        release(child);
+                        0
+                    }
+                }
+            }
+        }
     };
 }
 
-release_callback!(release_schema, mark_schema, ArrowSchema, SchemaBlock);
-release_callback!(release_array, mark_array, ArrowArray, ArrayBlock);
+release_callback!(release_schema, mark_schema, mark_other_schema, ArrowSchema, SchemaBlock);
+release_callback!(release_array, mark_array, mark_other_array, ArrowArray, ArrayBlock);
