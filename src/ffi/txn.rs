@@ -107,11 +107,15 @@ pub(crate) unsafe fn export_as(
     out_array: *mut ArrowArray,
     out_schema: *mut ArrowSchema,
 ) -> Result<khonsu_status, Failure> {
-    if schema.is_some_and(|schema| batch.schema() != schema) {
-        return Err(another_schema());
-    }
+    check_schema(schema, batch)?;
     // SAFETY: the caller's promise.
     unsafe { export(batch, out_array, out_schema) }
+}
+
+/// Fails for a batch that is not of `schema`, unless that is None.
+#[inline]
+pub(crate) fn check_schema(schema: Option<&SchemaRef>, batch: &Batch) -> Result<(), Failure> {
+    if schema.is_some_and(|schema| batch.schema() != schema) { Err(another_schema()) } else { Ok(()) }
 }
 
 #[cold]

@@ -13,7 +13,8 @@ use super::schema::SchemaRef;
 use crate::stm::meters::ShardedCounter;
 use std::alloc::{Layout as Allocation, alloc, dealloc, handle_alloc_error};
 use std::ffi::c_void;
-use std::ptr;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of the columns of a plain batch that is exported as a copy: fewer are copied sooner than the batch is counted.
@@ -28,6 +29,7 @@ struct Block<T, O> {
     live: AtomicUsize,
     /// Structs that there were at first.
     structs: usize,
+    /// Of the allocation; 0 for a block that is part of a group.
     size: usize,
     owner: O,
     /// The one buffer pointer of the top of a plain batch.
@@ -61,17 +63,14 @@ impl<T, O> Block<T, O> {
             handle_alloc_error(allocation);
         }
         // SAFETY: allocated just now with room for the head, aligned for it.
-        unsafe {
-            block.write(Block {
-                live: AtomicUsize::new(structs),
-                structs,
-                size,
-                owner,
-                no_validity: ptr::null(),
-                children: [],
-            });
-        }
+        unsafe { block.write(Block::head(structs, size, owner)) };
         block
+    }
+
+    #[inline]
+    fn head(structs: usize, size: usize, owner: O) -> Block<T, O> {
+        let live = AtomicUsize::new(structs);
+        Block { live, structs, size, owner, no_validity: ptr::null(), children: [] }
     }
 
     fn allocation(size: usize) -> Allocation {
@@ -127,7 +126,9 @@ impl<T, O> Block<T, O> {
             if live.load(Ordering::Acquire) == released || live.fetch_sub(released, Ordering::AcqRel) == released {
                 let size = (*block).size;
                 let owner = ptr::read(&raw const (*block).owner);
-                dealloc(block.cast(), Self::allocation(size));
+                if size > 0 {
+                    dealloc(block.cast(), Self::allocation(size));
+                }
                 drop(owner);
             }
         }
@@ -135,7 +136,7 @@ impl<T, O> Block<T, O> {
 }
 
 type SchemaBlock = Block<ArrowSchema, SchemaRef>;
-type ArrayBlock = Block<ArrowArray, Pinned>;
+type ArrayBlock = Block<ArrowArray, Held>;
 
 /// Bytes of all exported batches that are not released yet, in the whole process: exports outlive databases.
 static PINNED_BYTES: ShardedCounter = ShardedCounter::new();
@@ -144,24 +145,149 @@ pub(crate) fn pinned_bytes() -> u64 {
     PINNED_BYTES.sum()
 }
 
-/// What an export holds, counted while it lives.
-struct Pinned {
-    bytes: u64,
-    /// None where the block has a copy.
-    batch: Option<Batch>,
+/// Exports that are made together have one allocation, if they are small: this, and behind it their blocks.
+#[repr(C, align(16))]
+struct Group {
+    /// Blocks of which not all structs are released.
+    live: AtomicUsize,
+    size: usize,
+    /// Of all blocks, while any of them lives.
+    pinned: u64,
 }
 
-impl Pinned {
-    fn new(bytes: u64, batch: Option<Batch>) -> Self {
-        PINNED_BYTES.add(bytes);
-        Pinned { bytes, batch }
+/// Blocks of a group: one that is kept for long should keep little else.
+const GROUP_BLOCKS: usize = 16;
+/// Bytes of a block in a group.
+const GROUPED_LIMIT: usize = 1024;
+
+const _: () = assert!(align_of::<Group>() == ALIGNMENT && size_of::<Group>().is_multiple_of(ALIGNMENT));
+
+impl Group {
+    fn allocation(size: usize) -> Allocation {
+        // SAFETY: the alignment is a power of two; sizes are bounded by the two limits.
+        unsafe { Allocation::from_size_align_unchecked(size, ALIGNMENT) }
+    }
+
+    fn allocate(size: usize) -> NonNull<Group> {
+        let allocation = Self::allocation(size);
+        // SAFETY: the size is not zero, and there is room for the head, aligned for it.
+        unsafe {
+            let group = NonNull::new(alloc(allocation).cast()).unwrap_or_else(|| handle_alloc_error(allocation));
+            group.write(Group { live: AtomicUsize::new(0), size, pinned: 0 });
+            group
+        }
+    }
+
+    /// Counts a block out; frees the group with the last one.
+    ///
+    /// # Safety
+    /// The group lives, and the caller does not touch that block again.
+    unsafe fn forget(group: NonNull<Group>) {
+        // SAFETY: blocks that are not counted out yet keep the group; the caller's is among them.
+        unsafe {
+            // As for the structs of a block.
+            let live = &group.as_ref().live;
+            if live.load(Ordering::Acquire) == 1 || live.fetch_sub(1, Ordering::AcqRel) == 1 {
+                let Group { size, pinned, .. } = *group.as_ref();
+                dealloc(group.as_ptr().cast(), Self::allocation(size));
+                PINNED_BYTES.subtract(pinned);
+            }
+        }
     }
 }
 
-impl Drop for Pinned {
+/// Makes exports together.
+pub(crate) struct Exporter {
+    /// The group that is being filled, and how many bytes and blocks it has so far.
+    group: Option<NonNull<Group>>,
+    used: usize,
+    blocks: usize,
+}
+
+impl Exporter {
+    pub(crate) fn new() -> Self {
+        Exporter { group: None, used: 0, blocks: 0 }
+    }
+
+    /// As [`Batch::export`]; with it, at most `left` more batches are to be exported. What is given out must not be
+    /// released before the exporter is dropped.
+    pub(crate) fn export(&mut self, batch: &Batch, left: usize) -> ArrowArray {
+        let Content::Plain { layout, rows, data } = batch.content() else { return export_array(batch) };
+        let bytes = layout.data_bytes(rows);
+        let parts = Parts::of(layout);
+        let size = (parts.copy + bytes).next_multiple_of(ALIGNMENT);
+        if bytes > COPY_LIMIT || size > GROUPED_LIMIT {
+            return export_array(batch);
+        }
+        // SAFETY: the group is still being filled.
+        if self.group.is_none_or(|group| unsafe { group.as_ref() }.size - self.used < size) {
+            self.close();
+            if left <= 1 {
+                return export_array(batch);
+            }
+            self.used = size_of::<Group>();
+            self.group = Some(Group::allocate(self.used + left.min(GROUP_BLOCKS) * size));
+        }
+        let Some(mut group) = self.group else { return export_array(batch) };
+        // SAFETY: the group has room for a block of this size, at this position, which is aligned.
+        unsafe {
+            let block = group.as_ptr().byte_add(self.used).cast::<ArrayBlock>();
+            block.write(Block::head(1 + layout.columns().len(), 0, Held::Part(group)));
+            self.used += size;
+            self.blocks += 1;
+            group.as_mut().pinned += (PLAIN_DATA_AT + bytes) as u64;
+            copy_plain(block, parts, layout, rows, data, bytes)
+        }
+    }
+
+    /// From now on the blocks of the group may be released.
+    fn close(&mut self) {
+        if let Some(mut group) = self.group.take() {
+            // SAFETY: the group lives, and nobody else uses it yet.
+            let group = unsafe { group.as_mut() };
+            *group.live.get_mut() = std::mem::take(&mut self.blocks);
+            PINNED_BYTES.add(group.pinned);
+        }
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What an export holds, counted as pinned while it lives.
+enum Held {
+    /// The batch.
+    Batch(Batch),
+    /// So many bytes, in the block.
+    Copy(u64),
+    /// The group that the block is part of, which counts for it.
+    Part(NonNull<Group>),
+}
+
+impl Held {
+    fn batch(batch: &Batch) -> Self {
+        PINNED_BYTES.add(batch.bytes());
+        Held::Batch(batch.clone())
+    }
+
+    fn copy(bytes: u64) -> Self {
+        PINNED_BYTES.add(bytes);
+        Held::Copy(bytes)
+    }
+}
+
+impl Drop for Held {
     #[inline]
     fn drop(&mut self) {
-        PINNED_BYTES.subtract(self.bytes);
+        match self {
+            Held::Batch(batch) => PINNED_BYTES.subtract(batch.bytes()),
+            Held::Copy(bytes) => PINNED_BYTES.subtract(*bytes),
+            // SAFETY: this is one of the group's blocks, all of whose structs are released.
+            Held::Part(group) => unsafe { Group::forget(*group) },
+        }
     }
 }
 
@@ -183,7 +309,7 @@ pub(super) fn export_schema(schema: &SchemaRef) -> ArrowSchema {
                 n_children: types.child_count as i64,
                 children: SchemaBlock::pointers(block).add(types.first_child),
                 dictionary: types.dictionary.map_or(ptr::null_mut(), |values| SchemaBlock::at(block, values)),
-                release: Some(release_schema),
+                release: Some(if node > 0 && types.is_leaf() { release_leaf_schema } else { release_schema }),
                 private_data: block.cast(),
             }
         };
@@ -200,9 +326,9 @@ pub(super) fn export_array(batch: &Batch) -> ArrowArray {
         Content::Plain { layout, rows, data } => {
             let bytes = layout.data_bytes(rows);
             if bytes <= COPY_LIMIT {
-                export_plain(layout, rows, data, bytes, None)
+                export_copy(layout, rows, data, bytes)
             } else {
-                export_counted(batch, layout, rows, data, bytes)
+                export_counted(batch, layout, rows, data)
             }
         }
         Content::Tables { nodes, buffers } => export_tables(batch, nodes, buffers),
@@ -220,7 +346,7 @@ pub(super) fn exported_batch(array: &ArrowArray) -> Option<Batch> {
     let data = array.private_data;
     let block = data.cast::<ArrayBlock>();
     // SAFETY: an array with this release is a struct of a block, which lives as long as the struct is not released.
-    let batch = unsafe { (*block).owner.batch.as_ref() }?;
+    let Held::Batch(batch) = (unsafe { &(*block).owner }) else { return None };
     let Content::Tables { nodes, buffers } = batch.content() else { return None };
     // SAFETY: as in `export_tables`; structs that were moved out or released are read only for their fields.
     let intact = unsafe {
@@ -252,7 +378,7 @@ pub(super) fn exported_batch(array: &ArrowArray) -> Option<Batch> {
 #[inline(never)]
 fn export_tables(batch: &Batch, nodes: &[ArrayNode], buffers: &[*const c_void]) -> ArrowArray {
     let layout = batch.schema().layout();
-    let block = ArrayBlock::for_layout(layout, Pinned::new(batch.bytes(), Some(batch.clone())));
+    let block = ArrayBlock::for_layout(layout, Held::batch(batch));
     // SAFETY: the block was allocated for this layout; each struct is written once, before anybody
     // else knows of it. The tables and buffers live as long as the batch, which the block owns.
     unsafe {
@@ -271,7 +397,7 @@ fn export_tables(batch: &Batch, nodes: &[ArrayNode], buffers: &[*const c_void]) 
                 buffers: buffers.as_ptr().add(array.first_buffer as usize).cast_mut(),
                 children: pointers.add(types.first_child),
                 dictionary: types.dictionary.map_or(ptr::null_mut(), |values| ArrayBlock::at(block, values)),
-                release: Some(release_array),
+                release: Some(if node > 0 && types.is_leaf() { release_leaf_array } else { release_array }),
                 private_data: block.cast(),
             }
         };
@@ -282,25 +408,86 @@ fn export_tables(batch: &Batch, nodes: &[ArrayNode], buffers: &[*const c_void]) 
     }
 }
 
-/// Apart, so that the export of a small batch, the common one, is short.
-#[inline(never)]
-fn export_counted(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u8, bytes: usize) -> ArrowArray {
-    export_plain(layout, rows, data, bytes, Some(batch))
+/// Where the parts of a block for a plain batch begin.
+#[derive(Clone, Copy)]
+struct Parts {
+    pointers: usize,
+    copy: usize,
 }
 
-/// Of a plain batch of so many bytes, which are copied unless the batch is to be kept.
+impl Parts {
+    #[inline]
+    fn of(layout: &PlainLayout) -> Parts {
+        // Bounded by the limits on plain batches: no overflow.
+        let columns = layout.columns().len();
+        let pointers = size_of::<ArrayBlock>() + columns * size_of::<ColumnExport>();
+        Parts { pointers, copy: (pointers + columns * size_of::<*mut ArrowArray>()).next_multiple_of(ALIGNMENT) }
+    }
+}
+
+/// Apart, so that the export of a small batch, the common one, is short.
+#[inline(never)]
+fn export_counted(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u8) -> ArrowArray {
+    let parts = Parts::of(layout);
+    let block = ArrayBlock::allocate(1 + layout.columns().len(), parts.copy, Held::batch(batch));
+    // SAFETY: the block has room for all but a copy; it owns the batch, whose bytes these are.
+    unsafe { write_plain(block, parts, layout, rows, data) }
+}
+
+/// Of a plain batch of so many bytes.
+#[inline]
+fn export_copy(layout: &PlainLayout, rows: usize, data: *const u8, bytes: usize) -> ArrowArray {
+    let parts = Parts::of(layout);
+    let held = Held::copy((PLAIN_DATA_AT + bytes) as u64);
+    let block = ArrayBlock::allocate(1 + layout.columns().len(), parts.copy + bytes, held);
+    // SAFETY: the block has room for all and the copy.
+    unsafe { copy_plain(block, parts, layout, rows, data, bytes) }
+}
+
+/// Copies the bytes of a plain batch into its block, and writes what stands before them.
+///
+/// # Safety
+/// The block has its head and room for the rest.
 #[inline(always)]
-fn export_plain(layout: &PlainLayout, rows: usize, data: *const u8, bytes: usize, kept: Option<&Batch>) -> ArrowArray {
-    let columns = layout.columns().len();
-    // Bounded by the limits on plain batches: no overflow.
-    let pointers_at = size_of::<ArrayBlock>() + columns * size_of::<ColumnExport>();
-    let data_at = (pointers_at + columns * size_of::<*mut ArrowArray>()).next_multiple_of(ALIGNMENT);
-    let size = data_at + if kept.is_none() { bytes } else { 0 };
-    let pinned = Pinned::new((PLAIN_DATA_AT + bytes) as u64, kept.cloned());
-    let block = ArrayBlock::allocate(1 + columns, size, pinned);
+unsafe fn copy_plain(
+    block: *mut ArrayBlock,
+    parts: Parts,
+    layout: &PlainLayout,
+    rows: usize,
+    data: *const u8,
+    bytes: usize,
+) -> ArrowArray {
+    // SAFETY: the caller's promise; the copy lives as long as the block.
+    unsafe {
+        let copy = block.cast::<u8>().add(parts.copy);
+        if bytes == 32 {
+            // Of a known size it is a move, and not a call; as two values, for else the compiler makes one call of both.
+            type Half = MaybeUninit<u128>;
+            let (first, second) = (data.cast::<Half>().read(), data.cast::<Half>().add(1).read());
+            copy.cast::<Half>().write(first);
+            copy.cast::<Half>().add(1).write(second);
+        } else {
+            ptr::copy_nonoverlapping(data, copy, bytes);
+        }
+        write_plain(block, parts, layout, rows, copy)
+    }
+}
+
+/// Writes all but a copy of the bytes, which are at `data`.
+///
+/// # Safety
+/// The block has its head and room for this, and keeps the bytes.
+#[inline(always)]
+unsafe fn write_plain(
+    block: *mut ArrayBlock,
+    parts: Parts,
+    layout: &PlainLayout,
+    rows: usize,
+    data: *const u8,
+) -> ArrowArray {
     let private_data = block.cast();
     let form =
-        |buffers: *mut *const c_void, buffer_count: i64, children: *mut *mut ArrowArray, child_count: i64| ArrowArray {
+        |buffers: *mut *const c_void, buffer_count, children: *mut *mut ArrowArray, child_count, release| ArrowArray {
             length: rows as i64,
             null_count: 0,
             offset: 0,
@@ -309,44 +496,32 @@ fn export_plain(layout: &PlainLayout, rows: usize, data: *const u8, bytes: usize
             buffers,
             children,
             dictionary: ptr::null_mut(),
-            release: Some(release_array),
+            release: Some(release),
             private_data,
         };
-    // SAFETY: the block has room for a struct with its buffer pointers and for a child pointer of each column, and, if
-    // nothing keeps the batch, for its bytes, at these positions, which are aligned; each is written once, before
-    // anybody else knows of it. Bytes that are not copied live as long as the batch, which the block owns then, and the
-    // positions of the columns lie within.
+    // SAFETY: the block has room for a struct with its buffer pointers, and for a child pointer, of each column, at these
+    // positions, which are aligned; each is written once, before anybody else knows of it. The positions of the columns
+    // lie within the bytes.
     unsafe {
-        let start = block.cast::<u8>();
-        let data = if kept.is_none() {
-            let copy = start.add(data_at);
-            match bytes {
-                // Of a known size it is a move, and not a call.
-                32 => ptr::copy_nonoverlapping(data, copy, 32),
-                _ => ptr::copy_nonoverlapping(data, copy, bytes),
-            }
-            copy.cast_const()
-        } else {
-            data
-        };
         let exports = (&raw mut (*block).children).cast::<ColumnExport>();
-        let pointers = start.add(pointers_at).cast::<*mut ArrowArray>();
+        let pointers = block.byte_add(parts.pointers).cast::<*mut ArrowArray>();
         layout.each_start(rows, |number, _, start| {
             let export = exports.add(number);
             let buffers = (&raw mut (*export).buffers).cast::<*const c_void>();
             export.write(ColumnExport {
-                array: form(buffers, 2, ptr::null_mut(), 0),
+                array: form(buffers, 2, ptr::null_mut(), 0, release_leaf_array),
                 buffers: [ptr::null(), data.add(start).cast()],
             });
             pointers.add(number).write(export.cast());
             true
         });
-        form((&raw mut (*block).no_validity).cast(), 1, pointers, columns as i64)
+        let columns = layout.columns().len() as i64;
+        form((&raw mut (*block).no_validity).cast(), 1, pointers, columns, release_array)
     }
 }
 
 macro_rules! release_callback {
-    ($callback:ident, $mark:ident, $mark_other:ident, $type:ty, $block:ty) => {
+    ($callback:ident, $leaf_callback:ident, $mark:ident, $mark_other:ident, $type:ty, $block:ty) => {
         /// The release callback of exported structs.
         ///
         /// # Safety
@@ -367,35 +542,45 @@ macro_rules! release_callback {
             }
         }
 
+        /// That of structs that have no other under them: whoever releases these with their parent knows them by it.
+        ///
+        /// # Safety
+        /// As for the other one.
+        unsafe extern "C" fn $leaf_callback(exported: *mut $type) {
+            // SAFETY: the caller's promise.
+            unsafe { $callback(exported) }
+        }
+
         /// Marks a struct and all under it that were not moved away as released; returns how many.
         ///
         /// # Safety
         /// `exported` is a struct of a block that lives, not released yet.
         #[inline]
         unsafe fn $mark(exported: *mut $type) -> usize {
-            let mut released = 1;
             // SAFETY: the links lead into the same block, which lives until the caller has counted
             // the structs out.
             unsafe {
                 (*exported).release = None;
                 let block = (*exported).private_data;
-                let children = (*exported).children;
-                for number in 0..(*exported).n_children as usize {
+                let (children, count) = ((*exported).children, (*exported).n_children as usize);
+                let mut released = 1 + count;
+                for number in 0..count {
                     let child = *children.add(number);
-                    if (*child).private_data == block && (*child).n_children == 0 && (*child).dictionary.is_null() {
-                        // One that was moved away has no release.
-                        released += usize::from((*child).release.is_some());
+                    let is_leaf = (*child).release.is_some_and(|release| {
+                        ptr::fn_addr_eq(release, $leaf_callback as unsafe extern "C" fn(*mut $type))
+                    });
+                    if is_leaf && (*child).private_data == block {
                         (*child).release = None;
                     } else {
-                        released += $mark_other(child, block);
+                        released = released - 1 + $mark_other(child, block);
                     }
                 }
                 let dictionary = (*exported).dictionary;
                 if !dictionary.is_null() {
                     released += $mark_other(dictionary, block);
                 }
+                released
             }
-            released
         }
 
         /// Marks a struct under one of `block`, and all under it; returns how many of the block were marked.
@@ -420,5 +605,5 @@ macro_rules! release_callback {
     };
 }
 
-release_callback!(release_schema, mark_schema, mark_other_schema, ArrowSchema, SchemaBlock);
-release_callback!(release_array, mark_array, mark_other_array, ArrowArray, ArrayBlock);
+release_callback!(release_schema, release_leaf_schema, mark_schema, mark_other_schema, ArrowSchema, SchemaBlock);
+release_callback!(release_array, release_leaf_array, mark_array, mark_other_array, ArrowArray, ArrayBlock);

@@ -73,6 +73,13 @@ pub(super) struct LayoutNode {
     pub(super) dictionary: Option<usize>,
 }
 
+impl LayoutNode {
+    /// Whether there is no other node under it.
+    pub(super) fn is_leaf(&self) -> bool {
+        self.child_count == 0 && self.dictionary.is_none()
+    }
+}
+
 /// The types of a schema in pre-order, the whole batch (a struct) first; a dictionary's values come
 /// after the children of its node.
 #[derive(Debug, Default)]

@@ -33,7 +33,7 @@ mod samples;
 
 pub use batch::Batch;
 pub use concat::concat;
-pub(crate) use export::pinned_bytes;
+pub(crate) use export::{Exporter, pinned_bytes};
 pub(crate) use keyed::{Key, Part, join_plain};
 pub(crate) use keyed_rows::{KeyedRows, Pushed};
 pub use raw::{ArrowArray, ArrowArrayStream, ArrowSchema};
