@@ -73,7 +73,7 @@ pub(crate) unsafe fn export(
     // SAFETY: rule 3.
     unsafe {
         if out_schema.is_null() {
-            out_array.write_unaligned(batch.export());
+            batch.export_to(out_array);
         } else {
             export_both(batch, out_array, out_schema);
         }
@@ -87,11 +87,10 @@ pub(crate) unsafe fn export(
 /// Rule 3 holds for both, neither of which is NULL.
 #[inline(never)]
 unsafe fn export_both(batch: &Batch, out_array: *mut ArrowArray, out_schema: *mut ArrowSchema) {
-    // Both are made before either is written.
-    let (schema, array) = (batch.schema().export(), batch.export());
+    let schema = batch.schema().export();
     // SAFETY: rule 3; unaligned, for a caller who packs its structs.
     unsafe {
-        out_array.write_unaligned(array);
+        batch.export_to(out_array);
         out_schema.write_unaligned(schema);
     }
 }

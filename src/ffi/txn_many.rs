@@ -85,11 +85,12 @@ unsafe fn read_many<'k, N: KeyName<'k, Batch>>(
     let mut exporter = Exporter::new();
     let mut give = |number: usize, batch: &Batch| -> Result<(), Failure> {
         check_schema(schema, batch).map_err(|failure| numbered(number, failure))?;
-        // SAFETY: rule 3, of the place of the array if there are keys; the core gives their numbers.
+        // SAFETY: rule 3; the core gives the numbers of the keys, and where there are any, there is a place for the
+        // arrays, which nobody releases before the exporter is dropped.
         unsafe {
             let (out_array, out_schema) = outs.get(number);
             write_if(out_schema, || batch.schema().export());
-            write_if(out_array, || exporter.export(batch, outs.count - number));
+            exporter.export_to(batch, outs.count - number, out_array);
         }
         Ok(())
     };

@@ -22,6 +22,7 @@ use crate::stm;
 use std::alloc::{Layout as Allocation, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -130,10 +131,24 @@ impl Batch {
     }
 
     /// A struct that holds this batch on its own; it outlives everything else, its children may be
-    /// moved out of it, and each may be released on any thread.
-    #[inline]
+    /// moved out of it, and each may be released on any thread. Of a small batch it is a copy.
     pub fn export(&self) -> ArrowArray {
-        export_array(self)
+        let mut exported = MaybeUninit::uninit();
+        // SAFETY: there is room for the struct, and it is written.
+        unsafe {
+            self.export_to(exported.as_mut_ptr());
+            exported.assume_init()
+        }
+    }
+
+    /// Writes such a struct.
+    ///
+    /// # Safety
+    /// `out` is valid for writes; it need not be aligned.
+    #[inline]
+    pub(crate) unsafe fn export_to(&self, out: *mut ArrowArray) {
+        // SAFETY: the caller's promise.
+        unsafe { export_array(self, out) }
     }
 
     /// The schema that the batch was imported with.

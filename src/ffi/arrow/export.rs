@@ -209,26 +209,41 @@ impl Exporter {
         Exporter { group: None, used: 0, blocks: 0 }
     }
 
-    /// As [`Batch::export`]; with it, at most `left` more batches are to be exported. What is given out must not be
-    /// released before the exporter is dropped.
-    pub(crate) fn export(&mut self, batch: &Batch, left: usize) -> ArrowArray {
-        let Content::Plain { layout, rows, data } = batch.content() else { return export_array(batch) };
+    /// As [`Batch::export_to`]; with it, at most `left` more batches are to be exported.
+    ///
+    /// # Safety
+    /// `out` is valid for writes. What is given out is not released before the exporter is dropped.
+    pub(crate) unsafe fn export_to(&mut self, batch: &Batch, left: usize, out: *mut ArrowArray) {
+        // SAFETY: the caller's promise.
+        if !unsafe { self.export_grouped(batch, left, out) } {
+            // SAFETY: as above.
+            unsafe { batch.export_to(out) }
+        }
+    }
+
+    /// False for a batch that is not to be in a group.
+    ///
+    /// # Safety
+    /// As for `export_to`.
+    #[inline(always)]
+    unsafe fn export_grouped(&mut self, batch: &Batch, left: usize, out: *mut ArrowArray) -> bool {
+        let Content::Plain { layout, rows, data } = batch.content() else { return false };
         let bytes = layout.data_bytes(rows);
         let parts = Parts::of(layout);
         let size = (parts.copy + bytes).next_multiple_of(ALIGNMENT);
         if bytes > COPY_LIMIT || size > GROUPED_LIMIT {
-            return export_array(batch);
+            return false;
         }
         // SAFETY: the group is still being filled.
         if self.group.is_none_or(|group| unsafe { group.as_ref() }.size - self.used < size) {
             self.close();
             if left <= 1 {
-                return export_array(batch);
+                return false;
             }
             self.used = size_of::<Group>();
             self.group = Some(Group::allocate(self.used + left.min(GROUP_BLOCKS) * size));
         }
-        let Some(mut group) = self.group else { return export_array(batch) };
+        let Some(mut group) = self.group else { return false };
         // SAFETY: the group has room for a block of this size, at this position, which is aligned.
         unsafe {
             let block = group.as_ptr().byte_add(self.used).cast::<ArrayBlock>();
@@ -236,8 +251,9 @@ impl Exporter {
             self.used += size;
             self.blocks += 1;
             group.as_mut().pinned += (PLAIN_DATA_AT + bytes) as u64;
-            copy_plain(block, parts, layout, rows, data, bytes)
+            copy_plain(block, parts, layout, rows, data, bytes, out);
         }
+        true
     }
 
     /// From now on the blocks of the group may be released.
@@ -320,18 +336,25 @@ pub(super) fn export_schema(schema: &SchemaRef) -> ArrowSchema {
     }
 }
 
-#[inline]
-pub(super) fn export_array(batch: &Batch) -> ArrowArray {
-    match batch.content() {
-        Content::Plain { layout, rows, data } => {
-            let bytes = layout.data_bytes(rows);
-            if bytes <= COPY_LIMIT {
-                export_copy(layout, rows, data, bytes)
-            } else {
-                export_counted(batch, layout, rows, data)
+/// Writes the export straight to its place, which spares the common one a copy.
+///
+/// # Safety
+/// `out` is valid for writes; it need not be aligned.
+#[inline(always)]
+pub(super) unsafe fn export_array(batch: &Batch, out: *mut ArrowArray) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match batch.content() {
+            Content::Plain { layout, rows, data } => {
+                let bytes = layout.data_bytes(rows);
+                if bytes <= COPY_LIMIT {
+                    export_copy(layout, rows, data, bytes, out);
+                } else {
+                    export_counted(batch, layout, rows, data, out);
+                }
             }
+            Content::Tables { nodes, buffers } => out.write_unaligned(export_tables(batch, nodes, buffers)),
         }
-        Content::Tables { nodes, buffers } => export_tables(batch, nodes, buffers),
     }
 }
 
@@ -426,28 +449,34 @@ impl Parts {
 }
 
 /// Apart, so that the export of a small batch, the common one, is short.
+///
+/// # Safety
+/// As for `export_array`.
 #[inline(never)]
-fn export_counted(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u8) -> ArrowArray {
+unsafe fn export_counted(batch: &Batch, layout: &PlainLayout, rows: usize, data: *const u8, out: *mut ArrowArray) {
     let parts = Parts::of(layout);
     let block = ArrayBlock::allocate(1 + layout.columns().len(), parts.copy, Held::batch(batch));
     // SAFETY: the block has room for all but a copy; it owns the batch, whose bytes these are.
-    unsafe { write_plain(block, parts, layout, rows, data) }
+    unsafe { write_plain(block, parts, layout, rows, data, out) }
 }
 
 /// Of a plain batch of so many bytes.
-#[inline]
-fn export_copy(layout: &PlainLayout, rows: usize, data: *const u8, bytes: usize) -> ArrowArray {
+///
+/// # Safety
+/// As for `export_array`.
+#[inline(always)]
+unsafe fn export_copy(layout: &PlainLayout, rows: usize, data: *const u8, bytes: usize, out: *mut ArrowArray) {
     let parts = Parts::of(layout);
     let held = Held::copy((PLAIN_DATA_AT + bytes) as u64);
     let block = ArrayBlock::allocate(1 + layout.columns().len(), parts.copy + bytes, held);
     // SAFETY: the block has room for all and the copy.
-    unsafe { copy_plain(block, parts, layout, rows, data, bytes) }
+    unsafe { copy_plain(block, parts, layout, rows, data, bytes, out) }
 }
 
 /// Copies the bytes of a plain batch into its block, and writes what stands before them.
 ///
 /// # Safety
-/// The block has its head and room for the rest.
+/// The block has its head and room for the rest; `out` as for `export_array`.
 #[inline(always)]
 unsafe fn copy_plain(
     block: *mut ArrayBlock,
@@ -456,7 +485,8 @@ unsafe fn copy_plain(
     rows: usize,
     data: *const u8,
     bytes: usize,
-) -> ArrowArray {
+    out: *mut ArrowArray,
+) {
     // SAFETY: the caller's promise; the copy lives as long as the block.
     unsafe {
         let copy = block.cast::<u8>().add(parts.copy);
@@ -469,14 +499,14 @@ unsafe fn copy_plain(
         } else {
             ptr::copy_nonoverlapping(data, copy, bytes);
         }
-        write_plain(block, parts, layout, rows, copy)
+        write_plain(block, parts, layout, rows, copy, out);
     }
 }
 
 /// Writes all but a copy of the bytes, which are at `data`.
 ///
 /// # Safety
-/// The block has its head and room for this, and keeps the bytes.
+/// The block has its head and room for this, and keeps the bytes; `out` as for `export_array`.
 #[inline(always)]
 unsafe fn write_plain(
     block: *mut ArrayBlock,
@@ -484,7 +514,8 @@ unsafe fn write_plain(
     layout: &PlainLayout,
     rows: usize,
     data: *const u8,
-) -> ArrowArray {
+    out: *mut ArrowArray,
+) {
     let private_data = block.cast();
     let form =
         |buffers: *mut *const c_void, buffer_count, children: *mut *mut ArrowArray, child_count, release| ArrowArray {
@@ -516,7 +547,7 @@ unsafe fn write_plain(
             true
         });
         let columns = layout.columns().len() as i64;
-        form((&raw mut (*block).no_validity).cast(), 1, pointers, columns, release_array)
+        out.write_unaligned(form((&raw mut (*block).no_validity).cast(), 1, pointers, columns, release_array));
     }
 }
 

@@ -650,7 +650,7 @@ unsafe fn count_bits(bitmap: *const u8, start: usize, length: usize) -> usize {
 }
 
 /// A plain batch of so many rows to be filled; None when it is too large.
-#[inline]
+#[inline(always)]
 fn unfilled_plain<'a>(schema: &'a SchemaRef, layout: &PlainLayout, rows: i64) -> Option<UnfilledPlain<'a>> {
     let rows = usize::try_from(rows).ok().filter(|rows| *rows <= MAX_PLAIN_ROWS)?;
     (layout.data_bytes(rows) <= PACKING_LIMIT).then(|| UnfilledPlain::allocate(schema, layout, rows))
