@@ -206,7 +206,7 @@ unsafe fn stage_with_schema(
 }
 
 /// Reads the value of a key as one batch. Several chunks are joined into new memory; a single one is given without a
-/// copy.
+/// copy, unless it is so small that a copy is made sooner.
 ///
 /// @param[in]  txn        Not NULL.
 /// @param[in]  key        Borrowed for the call; not NULL.
@@ -297,7 +297,7 @@ pub unsafe extern "C" fn khonsu_txn_get_with_schema(
     }
 }
 
-/// Reads the value of a key as a stream of its chunks, oldest first, without a copy.
+/// Reads the value of a key as a stream of its chunks, oldest first, all but small ones without a copy.
 ///
 /// @param[in]  txn        Not NULL.
 /// @param[in]  key        Borrowed for the call; not NULL.
