@@ -3,7 +3,7 @@
  *
  * Keys (byte strings of 1 to KHONSU_KEY_MAX_BYTES bytes, in bytewise order) name values; a value is a list of one or
  * more record batches, its chunks, of one schema. Any number of threads run transactions over many keys at once.
- * Batches go in and come out through the Arrow C data interface, without a copy.
+ * Batches go in and come out through the Arrow C data interface, all but small ones without a copy.
  *
  *     khonsu_db *db = NULL;
  *     khonsu_txn *txn = NULL;
@@ -43,7 +43,7 @@
  * call returns. The release callbacks of larger ones run later, when the last version, reader or exported array lets
  * go of the data, on any thread that is inside khonsu or releases an exported array then; they must not block for
  * long. Those given out belong to the caller, who calls release; they stay valid after the transaction and the
- * database are gone, and may be released on any thread. Their buffers are shared with khonsu and must not be changed.
+ * database are gone, and may be released on any thread. Their buffers may be shared with khonsu and must not be changed.
  * A record batch is a struct array whose children are the columns and which has no nulls of its own.
  *
  * Threads. Each type says its class. "Any number at once": all threads may call at the same time. "Serialized": one
@@ -1814,7 +1814,7 @@ void khonsu_db_free(struct khonsu_db *db);
 
 /**
  * Reads the value of a key as one batch. Several chunks are joined into new memory; a single one is given without a
- * copy.
+ * copy, unless it is so small that a copy is made sooner.
  *
  * @param[in]  txn        Not NULL.
  * @param[in]  key        Borrowed for the call; not NULL.
@@ -1879,7 +1879,7 @@ khonsu_status khonsu_txn_get_with_schema(struct khonsu_txn *txn,
                                          struct khonsu_error **error);
 
 /**
- * Reads the value of a key as a stream of its chunks, oldest first, without a copy.
+ * Reads the value of a key as a stream of its chunks, oldest first, all but small ones without a copy.
  *
  * @param[in]  txn        Not NULL.
  * @param[in]  key        Borrowed for the call; not NULL.

@@ -1037,7 +1037,8 @@ class Transaction : public detail::Handle<khonsu_txn, khonsu_txn_free> {
     const khonsu_status status = khonsu_txn_get(get(), key.data(), key.size(), array.out(), nullptr, call.out());
     return optional(call, status, std::move(array));
   }
-  /// The value as its chunks, without a copy; nothing when the key is absent. Stays valid after the transaction.
+  /// The value as its chunks, all but small ones without a copy; nothing when the key is absent. Stays valid after the
+  /// transaction.
   Result<std::optional<ArrowArrayStream>> get_stream(Bytes key) {
     ArrowArrayStream stream;
     detail::Call call;

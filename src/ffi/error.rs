@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::ops::Bound;
+use std::ops::{Bound, Deref, DerefMut};
 
 use crate::stm;
 
@@ -12,9 +12,13 @@ use super::out::write_sized;
 use super::status::khonsu_status;
 use super::two_phase_commit::khonsu_decision;
 
-/// What an export failed with.
+/// What an export failed with: a box, so that results, which are mostly good, are short.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct Failure(Box<Details>);
+
+/// What there is to say about a failure.
+#[derive(Clone, Debug)]
+pub struct Details {
     /// The status that the call returns; never OK, and NOT_FOUND only on the way to an outcome.
     pub status: khonsu_status,
     /// What happened. Empty for conflicts: their text is made only when somebody takes the error object.
@@ -25,9 +29,40 @@ pub struct Failure {
     pub decision: Option<stm::Decision>,
 }
 
+impl Deref for Failure {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
+    }
+}
+
+impl DerefMut for Failure {
+    fn deref_mut(&mut self) -> &mut Details {
+        &mut self.0
+    }
+}
+
 impl Failure {
+    #[cold]
     pub(crate) fn new(status: khonsu_status, message: impl Into<String>) -> Self {
-        Failure { status, message: message.into(), conflicts: Vec::new(), decision: None }
+        Failure(Box::new(Details { status, message: message.into(), conflicts: Vec::new(), decision: None }))
+    }
+
+    fn with_conflicts(conflicts: Vec<stm::Conflict>) -> Self {
+        let mut failure = Self::new(khonsu_status::Conflict, "");
+        failure.conflicts = conflicts;
+        failure
+    }
+
+    fn decided(status: khonsu_status, decision: stm::Decision, message: impl Into<String>) -> Self {
+        let mut failure = Self::new(status, message);
+        failure.decision = Some(decision);
+        failure
+    }
+
+    pub(crate) fn into_details(self) -> Details {
+        *self.0
     }
 
     pub(crate) fn invalid_argument(message: impl Into<String>) -> Self {
@@ -72,8 +107,8 @@ impl Failure {
         ErrorObject {
             status: self.status,
             message: CString::new(text).unwrap_or_default(),
-            conflicts: self.conflicts.into_iter().map(ConflictRecord::from).collect(),
             decision: self.decision.map_or(0, |decision| khonsu_decision::from(decision) as i32),
+            conflicts: self.into_details().conflicts.into_iter().map(ConflictRecord::from).collect(),
         }
     }
 }
@@ -87,9 +122,10 @@ impl std::fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl From<stm::Error> for Failure {
+    #[cold]
     fn from(error: stm::Error) -> Self {
         match error {
-            stm::Error::Conflict(conflicts) => Failure { conflicts, ..Self::new(khonsu_status::Conflict, "") },
+            stm::Error::Conflict(conflicts) => Self::with_conflicts(conflicts),
             stm::Error::InvalidArgument(text) => Self::invalid_argument(text),
             stm::Error::InvalidState(text) => Self::invalid_state(text),
             stm::Error::SchemaMismatch(text) => Self::schema_mismatch(text),
@@ -103,13 +139,11 @@ impl From<stm::Error> for Failure {
             stm::Error::Duplicate(text) => Self::new(khonsu_status::Duplicate, text),
             stm::Error::UnknownId(text) => Self::new(khonsu_status::NotFound, text),
             stm::Error::Busy(text) => Self::new(khonsu_status::Busy, text),
-            stm::Error::AlreadyDecided(ref outcome) => Failure {
-                decision: Some(outcome.decision),
-                ..Self::new(khonsu_status::AlreadyDecided, error.to_string())
-            },
+            stm::Error::AlreadyDecided(ref outcome) => {
+                Self::decided(khonsu_status::AlreadyDecided, outcome.decision, error.to_string())
+            }
             stm::Error::Heuristic(ref outcome) => {
-                let decision = Some(outcome.decision);
-                Failure { decision, ..Self::new(khonsu_status::Heuristic, error.to_string()) }
+                Self::decided(khonsu_status::Heuristic, outcome.decision, error.to_string())
             }
         }
     }
@@ -120,7 +154,7 @@ impl From<Failure> for stm::Error {
     fn from(failure: Failure) -> Self {
         let text = failure.text().into_owned();
         match failure.status {
-            khonsu_status::Conflict => Self::Conflict(failure.conflicts),
+            khonsu_status::Conflict => Self::Conflict(failure.into_details().conflicts),
             khonsu_status::Timeout => Self::Timeout(text),
             khonsu_status::Cancelled => Self::Cancelled(text),
             khonsu_status::SchemaMismatch => Self::SchemaMismatch(text),

@@ -22,6 +22,7 @@ use super::options::*;
 use super::schema::*;
 use super::status::khonsu_status::{self, *};
 use super::txn::*;
+use super::txn_many::*;
 use super::txn_options::*;
 use super::version::khonsu_version;
 
@@ -563,6 +564,114 @@ fn exported_arrays_count_as_pinned() {
     assert_eq!(call!(khonsu_txn_get(*txn, bytes("k").0, 1, &mut array, null_mut())), Ok);
     // Other tests of the process export at the same time: there is no upper bound.
     assert!(stats(&db).pinned_bytes >= 8000);
+}
+
+/// Values at both sides of the sizes up to which they are given out as copies, and in one allocation.
+fn samples() -> Vec<RecordBatch> {
+    let rows = [1, 2, 3, 32, 33, 0, 5, 1000, 1, 31, 513];
+    let mut samples: Vec<_> = rows.iter().map(|rows| numbers(&Vec::from_iter(0..*rows))).collect();
+    let column = |rows| Arc::new(Int64Array::from_iter_values(0..rows)) as ArrayRef;
+    for (columns, rows) in [(2, 1), (8, 4), (8, 5), (4, 1), (9, 1), (32, 1)] {
+        let columns = (0..columns).map(|number| (format!("c{number}"), column(rows)));
+        samples.push(RecordBatch::try_from_iter(columns).unwrap());
+    }
+    samples.push(texts(&["a", "b"]));
+    samples
+}
+
+#[test]
+fn exports_outlive_what_they_were_made_of() {
+    let db = open();
+    let samples = samples();
+    let keys: Vec<_> = (0..samples.len()).map(|number| format!("k{number}")).collect();
+    let names: Vec<_> = keys.iter().map(String::as_str).collect();
+    store(&db, &Vec::from_iter(names.iter().copied().zip(samples.iter().cloned())));
+    let txn = begin(&db);
+    let mut exports: Vec<_> = names.iter().map(|name| get(*txn, name).unwrap()).collect();
+    drop(txn);
+    store(&db, &Vec::from_iter(names.iter().map(|name| (*name, numbers(&[-1])))));
+    let txn = begin(&db);
+    assert_eq!(get(*txn, "k0"), Result::Ok(numbers(&[-1])));
+    drop(txn);
+    assert_eq!(exports, samples);
+    drop(db);
+    assert_eq!(exports, samples);
+    assert_eq!(exports.pop(), samples.last().cloned());
+}
+
+#[test]
+fn what_was_read_together_is_released_in_any_order_on_any_thread() {
+    let db = open();
+    let samples = samples();
+    // More than one group of exports, with keys that have no value between them.
+    let keys: Vec<_> = (0..3 * samples.len()).map(|number| format!("k{number}")).collect();
+    let value_of = |number: usize| samples[number % samples.len()].clone();
+    let exists = |number: usize| !number.is_multiple_of(5);
+    let stored = keys.iter().enumerate().filter(|(number, _)| exists(*number));
+    store(&db, &Vec::from_iter(stored.map(|(number, key)| (key.as_str(), value_of(number)))));
+
+    let starts: Vec<_> = keys.iter().map(|key| bytes(key).0).collect();
+    let lengths: Vec<_> = keys.iter().map(|key| key.len()).collect();
+    let mut arrays = Vec::from_iter(keys.iter().map(|_| ArrowArray::released()));
+    let mut schemas = Vec::from_iter(keys.iter().map(|_| ArrowSchema::released()));
+    let txn = begin(&db);
+    let (starts, lengths, outs) = (starts.as_ptr(), lengths.as_ptr(), (arrays.as_mut_ptr(), schemas.as_mut_ptr()));
+    assert_eq!(call!(khonsu_txn_get_many(*txn, starts, lengths, keys.len(), null(), outs.0, outs.1)), Ok);
+    drop(txn);
+    store(&db, &Vec::from_iter(keys.iter().map(|key| (key.as_str(), numbers(&[-1])))));
+    drop(db);
+
+    // Of the exports, some are released whole, here or there, some without their children, which live on and are
+    // released there. What is moved out is read before and after.
+    let mut elsewhere: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+    for (number, (mut array, schema)) in arrays.into_iter().zip(schemas).enumerate().rev() {
+        assert_eq!(array.release.is_some(), exists(number));
+        if !exists(number) {
+            continue;
+        }
+        let expected = value_of(number);
+        match number % 3 {
+            0 => assert_eq!(rust_batch(array, schema), expected),
+            1 => elsewhere.push(Box::new(move || assert_eq!(rust_batch(array, schema), expected))),
+            _ => {
+                for (column, field) in expected.columns().iter().zip(expected.schema().fields()).rev() {
+                    let index = expected.schema().index_of(field.name()).unwrap();
+                    // SAFETY: a consumer may move children out.
+                    let child = unsafe { ArrowArray::take(*array.children.add(index)) };
+                    let (column, data_type) = (column.clone(), field.data_type().clone());
+                    elsewhere.push(Box::new(move || {
+                        // SAFETY: exported with this type.
+                        let data = unsafe { arrow_array::ffi::from_ffi_and_data_type(as_c(child), data_type) };
+                        assert_eq!(data.unwrap(), column.to_data());
+                    }));
+                }
+                array.release_in_place();
+            }
+        }
+    }
+    let (these, those): (Vec<_>, Vec<_>) = elsewhere.into_iter().enumerate().partition(|(number, _)| number % 2 == 0);
+    std::thread::scope(|scope| {
+        for part in [these, those] {
+            scope.spawn(|| part.into_iter().for_each(|(_, check)| check()));
+        }
+    });
+}
+
+#[test]
+fn reads_of_many_that_fail_give_nothing() {
+    let db = open();
+    store(&db, &[("a", numbers(&[1])), ("b", numbers(&[2])), ("c", texts(&["x"])), ("d", numbers(&[4]))]);
+    let (mut schema, mut wanted) = (c_schema(&numbers(&[])), null_mut());
+    assert_eq!(call!(khonsu_schema_import(&mut schema, &mut wanted)), Ok);
+    let wanted = Owned { handle: wanted, free: khonsu_schema_free };
+    let keys = ["a", "b", "c", "d"];
+    let (starts, lengths) = (keys.map(|key| bytes(key).0), [1; 4]);
+    let mut arrays = [const { ArrowArray::released() }; 4];
+    let txn = begin(&db);
+    let outs = arrays.as_mut_ptr();
+    let status = call!(khonsu_txn_get_many(*txn, starts.as_ptr(), lengths.as_ptr(), 4, *wanted, outs, null_mut()));
+    assert_eq!(status, SchemaMismatch);
+    assert!(arrays.iter().all(|array| array.release.is_none()));
 }
 
 #[test]

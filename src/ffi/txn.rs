@@ -73,7 +73,7 @@ pub(crate) unsafe fn export(
     // SAFETY: rule 3.
     unsafe {
         if out_schema.is_null() {
-            out_array.write_unaligned(batch.export());
+            batch.export_to(out_array);
         } else {
             export_both(batch, out_array, out_schema);
         }
@@ -87,11 +87,10 @@ pub(crate) unsafe fn export(
 /// Rule 3 holds for both, neither of which is NULL.
 #[inline(never)]
 unsafe fn export_both(batch: &Batch, out_array: *mut ArrowArray, out_schema: *mut ArrowSchema) {
-    // Both are made before either is written.
-    let (schema, array) = (batch.schema().export(), batch.export());
+    let schema = batch.schema().export();
     // SAFETY: rule 3; unaligned, for a caller who packs its structs.
     unsafe {
-        out_array.write_unaligned(array);
+        batch.export_to(out_array);
         out_schema.write_unaligned(schema);
     }
 }
@@ -107,11 +106,15 @@ pub(crate) unsafe fn export_as(
     out_array: *mut ArrowArray,
     out_schema: *mut ArrowSchema,
 ) -> Result<khonsu_status, Failure> {
-    if schema.is_some_and(|schema| batch.schema() != schema) {
-        return Err(another_schema());
-    }
+    check_schema(schema, batch)?;
     // SAFETY: the caller's promise.
     unsafe { export(batch, out_array, out_schema) }
+}
+
+/// Fails for a batch that is not of `schema`, unless that is None.
+#[inline]
+pub(crate) fn check_schema(schema: Option<&SchemaRef>, batch: &Batch) -> Result<(), Failure> {
+    if schema.is_some_and(|schema| batch.schema() != schema) { Err(another_schema()) } else { Ok(()) }
 }
 
 #[cold]
@@ -144,12 +147,6 @@ unsafe fn act(
     unsafe { guard(error, || on(txn, call).map(|()| khonsu_status::Ok)) }
 }
 
-/// How the rows of a batch get under a key.
-type Stage = fn(&mut stm::Transaction<Batch>, &[u8], Batch) -> Result<(), stm::Error>;
-
-const PUT: Stage = |transaction, key, batch| transaction.put(key, batch);
-const APPEND: Stage = |transaction, key, batch| transaction.append(key, batch);
-
 /// What put and append have in common when the schema comes with the array.
 ///
 /// # Safety
@@ -160,19 +157,19 @@ unsafe fn stage(
     array: *mut ArrowArray,
     schema: *mut ArrowSchema,
     error: *mut *mut khonsu_error,
-    stage: Stage,
+    stage: impl FnOnce(&mut stm::Transaction<Batch>, &[u8], Batch) -> Result<(), stm::Error>,
 ) -> khonsu_status {
-    // SAFETY: rules 1 to 4. The structs are moved before anything can fail; what is left of them is released inside the
-    // guard.
+    // SAFETY: rules 1 to 4. The structs are moved before anything can fail; what is left of them is released at the
+    // end.
     unsafe {
-        let (array, schema) = (take(array), take(schema));
-        guard(error, move || {
-            let mut array = given(array, "array")?;
-            let mut schema = given(schema, "schema")?;
+        let (mut array, mut schema) = (take(array), take(schema));
+        guard(error, || {
+            let array = given(array.as_mut(), "array")?;
+            let schema = given(schema.as_mut(), "schema")?;
             let key = key(key_start, key_len)?;
             on(txn, |transaction| {
-                let schema = SchemaRef::import(&mut schema)?;
-                let batch = Batch::import(&mut array, &schema, transaction.cell().full_validation)?;
+                let schema = SchemaRef::import(schema)?;
+                let batch = Batch::from_c(array, &schema, transaction.cell().full_validation)?;
                 Ok(stage(transaction, key, batch)?)
             })?;
             Ok(khonsu_status::Ok)
@@ -190,17 +187,17 @@ unsafe fn stage_with_schema(
     array: *mut ArrowArray,
     schema: *const khonsu_schema,
     error: *mut *mut khonsu_error,
-    stage: Stage,
+    stage: impl FnOnce(&mut stm::Transaction<Batch>, &[u8], Batch) -> Result<(), stm::Error>,
 ) -> khonsu_status {
     // SAFETY: rules 1 to 4, as in `stage`.
     unsafe {
-        let array = take(array);
-        guard(error, move || {
-            let mut array = given(array, "array")?;
+        let mut array = take(array);
+        guard(error, || {
+            let array = given(array.as_mut(), "array")?;
             let schema = borrow(schema, "schema")?;
             let key = key(key_start, key_len)?;
             on(txn, |transaction| {
-                let batch = Batch::import(&mut array, schema, transaction.cell().full_validation)?;
+                let batch = Batch::from_c(array, schema, transaction.cell().full_validation)?;
                 Ok(stage(transaction, key, batch)?)
             })?;
             Ok(khonsu_status::Ok)
@@ -209,7 +206,7 @@ unsafe fn stage_with_schema(
 }
 
 /// Reads the value of a key as one batch. Several chunks are joined into new memory; a single one is given without a
-/// copy.
+/// copy, unless it is so small that a copy is made sooner.
 ///
 /// @param[in]  txn        Not NULL.
 /// @param[in]  key        Borrowed for the call; not NULL.
@@ -300,7 +297,7 @@ pub unsafe extern "C" fn khonsu_txn_get_with_schema(
     }
 }
 
-/// Reads the value of a key as a stream of its chunks, oldest first, without a copy.
+/// Reads the value of a key as a stream of its chunks, oldest first, all but small ones without a copy.
 ///
 /// @param[in]  txn        Not NULL.
 /// @param[in]  key        Borrowed for the call; not NULL.
@@ -409,7 +406,7 @@ pub unsafe extern "C" fn khonsu_txn_put(
     error: *mut *mut khonsu_error,
 ) -> khonsu_status {
     // SAFETY: rules 1 to 4.
-    unsafe { stage(txn, (key, key_len), array, schema, error, PUT) }
+    unsafe { stage(txn, (key, key_len), array, schema, error, |transaction, key, batch| transaction.put(key, batch)) }
 }
 
 /// Puts one batch of an imported schema under a key, in place of what is there; visible to this transaction now, to
@@ -441,7 +438,11 @@ pub unsafe extern "C" fn khonsu_txn_put_with_schema(
     error: *mut *mut khonsu_error,
 ) -> khonsu_status {
     // SAFETY: rules 1 to 4.
-    unsafe { stage_with_schema(txn, (key, key_len), array, schema, error, PUT) }
+    unsafe {
+        stage_with_schema(txn, (key, key_len), array, schema, error, |transaction, key, batch| {
+            transaction.put(key, batch)
+        })
+    }
 }
 
 /// Puts all batches of a stream under a key as the chunks of one value, in place of what is there; visible to this
@@ -529,7 +530,9 @@ pub unsafe extern "C" fn khonsu_txn_append(
     error: *mut *mut khonsu_error,
 ) -> khonsu_status {
     // SAFETY: rules 1 to 4.
-    unsafe { stage(txn, (key, key_len), array, schema, error, APPEND) }
+    unsafe {
+        stage(txn, (key, key_len), array, schema, error, |transaction, key, batch| transaction.append(key, batch))
+    }
 }
 
 /// Adds the rows of one batch of an imported schema, as khonsu_txn_append does otherwise.
@@ -562,7 +565,11 @@ pub unsafe extern "C" fn khonsu_txn_append_with_schema(
     error: *mut *mut khonsu_error,
 ) -> khonsu_status {
     // SAFETY: rules 1 to 4.
-    unsafe { stage_with_schema(txn, (key, key_len), array, schema, error, APPEND) }
+    unsafe {
+        stage_with_schema(txn, (key, key_len), array, schema, error, |transaction, key, batch| {
+            transaction.append(key, batch)
+        })
+    }
 }
 
 /// Deletes a key and its value; visible to this transaction now, to others after its commit. A key that is not there is

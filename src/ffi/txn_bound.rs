@@ -102,15 +102,14 @@ unsafe fn stage(
     error: *mut *mut khonsu_error,
     stage: impl FnOnce(&mut stm::Transaction<Batch>, &stm::BoundKey<Batch>, Batch) -> Result<(), stm::Error>,
 ) -> khonsu_status {
-    // SAFETY: rules 1, 3 and 4. The struct is moved before anything can fail; what is left of it is released inside the
-    // guard.
+    // SAFETY: rules 1, 3 and 4. The struct is moved before anything can fail; what is left of it is released at the end.
     unsafe {
-        let array = take(array);
-        guard(error, move || {
-            let mut array = given(array, "array")?;
+        let mut array = take(array);
+        guard(error, || {
+            let array = given(array.as_mut(), "array")?;
             let (schema, key) = (borrow(schema, "schema")?, borrow(key, "key")?);
             on(txn, |transaction| {
-                let batch = Batch::import(&mut array, schema, transaction.cell().full_validation)?;
+                let batch = Batch::from_c(array, schema, transaction.cell().full_validation)?;
                 Ok(stage(transaction, key, batch)?)
             })?;
             Ok(khonsu_status::Ok)

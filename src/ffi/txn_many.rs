@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use crate::stm::{KeyName, VersionValue};
 
-use super::arrow::{ArrowArray, ArrowArrayStream, ArrowSchema, Batch, SchemaRef};
+use super::arrow::{ArrowArray, ArrowArrayStream, ArrowSchema, Batch, Exporter, SchemaRef};
 use super::error::{Failure, khonsu_error};
 use super::guard::guard;
 use super::handle::borrow;
@@ -13,7 +13,7 @@ use super::out::{clear, require, take, write_if};
 use super::scan_stream::Entries;
 use super::schema::{khonsu_schema, wanted};
 use super::status::khonsu_status;
-use super::txn::{export_as, khonsu_txn, on, whole};
+use super::txn::{check_schema, khonsu_txn, on, whole};
 
 /// Where the values go.
 #[derive(Clone, Copy)]
@@ -82,13 +82,17 @@ unsafe fn read_many<'k, N: KeyName<'k, Batch>>(
     schema: Option<&SchemaRef>,
     outs: Outs,
 ) -> Result<khonsu_status, Failure> {
-    let give = |number: usize, batch: &Batch| -> Result<(), Failure> {
-        // SAFETY: rule 3; the core gives the numbers of the keys.
-        let given = unsafe {
+    let mut exporter = Exporter::new();
+    let mut give = |number: usize, batch: &Batch| -> Result<(), Failure> {
+        check_schema(schema, batch).map_err(|failure| numbered(number, failure))?;
+        // SAFETY: rule 3; the core gives the numbers of the keys, and where there are any, there is a place for the
+        // arrays, which nobody releases before the exporter is dropped.
+        unsafe {
             let (out_array, out_schema) = outs.get(number);
-            export_as(schema, batch, out_array, out_schema)
-        };
-        given.map(drop).map_err(|failure| numbered(number, failure))
+            write_if(out_schema, || batch.schema().export());
+            exporter.export_to(batch, outs.count - number, out_array);
+        }
+        Ok(())
     };
     let read_all = || {
         // SAFETY: rule 1.
@@ -112,6 +116,8 @@ unsafe fn read_many<'k, N: KeyName<'k, Batch>>(
         }
     };
     let read = read_all();
+    // Before anything is released.
+    drop(exporter);
     if read.is_err() {
         // SAFETY: cleared by the caller's promise, and filled above.
         unsafe { outs.take_back() };

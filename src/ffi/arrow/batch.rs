@@ -22,6 +22,7 @@ use crate::stm;
 use crate::stm::blocks;
 use std::cell::RefCell;
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -81,7 +82,7 @@ struct Extent {
 
 const EXTENT_AT: usize = size_of::<Header>().next_multiple_of(align_of::<Extent>());
 const ARRAY_AT: usize = EXTENT_AT + size_of::<Extent>();
-const PLAIN_DATA_AT: usize = size_of::<Header>().next_multiple_of(ALIGNMENT);
+pub(super) const PLAIN_DATA_AT: usize = size_of::<Header>().next_multiple_of(ALIGNMENT);
 
 const _: () = {
     assert!(PLAIN_DATA_AT == ALIGNMENT, "plain batches are to be as small as can be");
@@ -125,14 +126,29 @@ impl Batch {
             return Err(Failure::invalid_argument("the array is NULL"));
         }
         // SAFETY: the caller's promise.
-        Batch::from_c(unsafe { ArrowArray::take(array) }, schema, full)
+        let mut array = unsafe { ArrowArray::take(array) };
+        Batch::from_c(&mut array, schema, full)
     }
 
     /// A struct that holds this batch on its own; it outlives everything else, its children may be
-    /// moved out of it, and each may be released on any thread.
-    #[inline]
+    /// moved out of it, and each may be released on any thread. Of a small batch it is a copy.
     pub fn export(&self) -> ArrowArray {
-        export_array(self)
+        let mut exported = MaybeUninit::uninit();
+        // SAFETY: there is room for the struct, and it is written.
+        unsafe {
+            self.export_to(exported.as_mut_ptr());
+            exported.assume_init()
+        }
+    }
+
+    /// Writes such a struct.
+    ///
+    /// # Safety
+    /// `out` is valid for writes; it need not be aligned.
+    #[inline]
+    pub(crate) unsafe fn export_to(&self, out: *mut ArrowArray) {
+        // SAFETY: the caller's promise.
+        unsafe { export_array(self, out) }
     }
 
     /// The schema that the batch was imported with.

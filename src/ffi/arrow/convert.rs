@@ -76,8 +76,8 @@ impl Batch {
         let exported = catch(|| FFI_ArrowArray::new(&StructArray::from(batch.clone()).to_data()))
             .map_err(|panic| Failure::invalid_argument(format!("array: {panic}")))?;
         // SAFETY: the two structs have the same layout (see `raw`); ownership moves along.
-        let array = unsafe { transmute::<FFI_ArrowArray, ArrowArray>(exported) };
-        Batch::from_c(array, schema, false)
+        let mut array = unsafe { transmute::<FFI_ArrowArray, ArrowArray>(exported) };
+        Batch::from_c(&mut array, schema, false)
     }
 }
 

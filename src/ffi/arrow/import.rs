@@ -28,11 +28,22 @@ const MAX_LENGTH: i64 = 1 << 48;
 const MAX_BUFFERS: i64 = 1 << 24;
 
 impl Batch {
-    pub(super) fn from_c(array: ArrowArray, schema: &SchemaRef, full: bool) -> Result<Batch, Failure> {
-        let plain = schema.layout().plain();
-        if let Some(batch) = plain.and_then(|layout| pack_plain(&array, schema, layout)) {
-            return Ok(batch);
+    /// As [`Batch::import`] does.
+    #[inline]
+    pub(crate) fn from_c(array: &mut ArrowArray, schema: &SchemaRef, full: bool) -> Result<Batch, Failure> {
+        match schema.layout().plain().and_then(|layout| pack_plain(array, schema, layout)) {
+            Some(batch) => {
+                array.release_in_place();
+                Ok(batch)
+            }
+            None => Batch::from_any(array.take_out(), schema, full),
         }
+    }
+
+    /// Apart, so that the import of a small plain batch, the common one, is short.
+    #[inline(never)]
+    fn from_any(array: ArrowArray, schema: &SchemaRef, full: bool) -> Result<Batch, Failure> {
+        let plain = schema.layout().plain();
         let mut plan = Plan::new();
         plan.check(&array, schema).map_err(|failure| within("array", failure))?;
         let batch = if !plan.packing {
@@ -639,6 +650,7 @@ unsafe fn count_bits(bitmap: *const u8, start: usize, length: usize) -> usize {
 }
 
 /// A plain batch of so many rows to be filled; None when it is too large.
+#[inline(always)]
 fn unfilled_plain<'a>(schema: &'a SchemaRef, layout: &PlainLayout, rows: i64) -> Option<UnfilledPlain<'a>> {
     let rows = usize::try_from(rows).ok().filter(|rows| *rows <= MAX_PLAIN_ROWS)?;
     (layout.data_bytes(rows) <= PACKING_LIMIT).then(|| UnfilledPlain::allocate(schema, layout, rows))
@@ -647,6 +659,7 @@ fn unfilled_plain<'a>(schema: &'a SchemaRef, layout: &PlainLayout, rows: i64) ->
 /// Copies a small batch of plain columns without nulls, the commonest of values, in the shortest way:
 /// each column is checked and copied at once. None for whatever is not plainly so: the general way
 /// then packs it, or says what is wrong.
+#[inline]
 fn pack_plain(array: &ArrowArray, schema: &SchemaRef, layout: &PlainLayout) -> Option<Batch> {
     let columns = layout.columns();
     let good = array.release.is_some()
@@ -664,18 +677,19 @@ fn pack_plain(array: &ArrowArray, schema: &SchemaRef, layout: &PlainLayout) -> O
         return None;
     }
     let rows = array.length as usize;
+    let end = array.offset + array.length;
     let unfilled = unfilled_plain(schema, layout, array.length)?;
-    for (index, (column, span)) in columns.iter().zip(layout.spans(rows)).enumerate() {
+    let complete = layout.each_start(rows, |index, column, start| {
         // SAFETY: the table of children is there, with as many entries.
         let child = unsafe { *array.children.add(index) };
         if child.is_null() || !child.is_aligned() {
-            return None;
+            return false;
         }
         // SAFETY: not NULL, aligned; the producer keeps it while the parent is not released.
         let child = unsafe { &*child };
         let good = child.release.is_some()
             && (0..=MAX_LENGTH / 4).contains(&child.length)
-            && child.length >= array.offset + array.length
+            && child.length >= end
             && (0..=MAX_LENGTH / 4).contains(&child.offset)
             && matches!(child.null_count, 0 | -1)
             && child.n_buffers == 2
@@ -684,20 +698,29 @@ fn pack_plain(array: &ArrowArray, schema: &SchemaRef, layout: &PlainLayout) -> O
             && child.n_children == 0
             && child.dictionary.is_null();
         if !good {
-            return None;
+            return false;
         }
         // SAFETY: the table of buffers has two pointers, by the count above.
-        let (bitmap, values) = unsafe { (*child.buffers, *child.buffers.add(1)) };
+        let (bitmap, values) = unsafe { (*child.buffers, (*child.buffers.add(1)).cast::<u8>()) };
         if !bitmap.is_null() || values.is_null() {
-            return None;
+            return false;
         }
-        let start = (array.offset + child.offset) as usize;
-        // SAFETY: by the interface the values hold the child's elements, and these rows are among
-        // them; the batch has room for the column's bytes at its position.
-        unsafe { copy_column(*column, values.cast(), start, rows, unfilled.data().add(span.start), span.len()) };
-    }
+        let first = (array.offset + child.offset) as usize;
+        // SAFETY: by the interface the values hold the child's elements, and these rows are among them; the batch has
+        // room for the column's bytes at its position. No overflow: `first` is less than 2^47.
+        unsafe {
+            let target = unfilled.data().add(start);
+            match (rows, column.bits()) {
+                // Of a known size it is a move, and not a call.
+                (1, 64) => ptr::copy_nonoverlapping(values.add(first * 8), target, 8),
+                (1, 32) => ptr::copy_nonoverlapping(values.add(first * 4), target, 4),
+                _ => copy_column(column, values, first, rows, target),
+            }
+        }
+        true
+    });
     // SAFETY: all columns were written.
-    Some(unsafe { unfilled.finish() })
+    complete.then(|| unsafe { unfilled.finish() })
 }
 
 /// The same for a batch of arrow-rs that has the fields of the schema.
@@ -708,7 +731,7 @@ pub(super) fn pack_plain_arrays(batch: &RecordBatch, schema: &SchemaRef, layout:
         let (values, start) = values_of(array)?;
         // SAFETY: the array has the type of the column and so many rows, which arrow-rs upholds; the batch has room for
         // the column's bytes at its position.
-        unsafe { copy_column(*column, values, start, rows, unfilled.data().add(span.start), span.len()) };
+        unsafe { copy_column(*column, values, start, rows, unfilled.data().add(span.start)) };
     }
     // SAFETY: all columns were written.
     Some(unsafe { unfilled.finish() })
@@ -732,33 +755,20 @@ fn values_of(array: &dyn Array) -> Option<(*const u8, usize)> {
 /// Copies a column's elements, of which there are `rows`, from element `start` of its values.
 ///
 /// # Safety
-/// `values` holds `start + rows` elements, these take `bytes`, and `target` has room for as many.
-#[inline]
-unsafe fn copy_column(
-    column: PlainColumn,
-    values: *const u8,
-    start: usize,
-    rows: usize,
-    target: *mut u8,
-    bytes: usize,
-) {
-    if bytes == 0 {
+/// `values` holds `start + rows` elements, `start` is less than 2^47, and `target` has room for `rows` elements.
+#[inline(never)]
+unsafe fn copy_column(column: PlainColumn, values: *const u8, start: usize, rows: usize, target: *mut u8) {
+    if rows == 0 || column.bits() == 0 {
         // Nothing is read: the values may be anywhere.
         return;
     }
-    // SAFETY: the caller's promise. No overflow: `start` is less than 2^47, an element has at most 32
-    // bytes. `bytes` is not 0, so there are rows.
+    // SAFETY: the caller's promise. No overflow: an element has at most 32 bytes.
     unsafe {
         if column.is_boolean() {
             copy_bits(values.add(start / 8), start % 8, rows, target);
-            return;
-        }
-        let source = values.add(start * (column.bits() / 8));
-        match bytes {
-            // Of a known size it is a move, and not a call.
-            8 => ptr::copy_nonoverlapping(source, target, 8),
-            4 => ptr::copy_nonoverlapping(source, target, 4),
-            _ => ptr::copy_nonoverlapping(source, target, bytes),
+        } else {
+            let width = column.bits() / 8;
+            ptr::copy_nonoverlapping(values.add(start * width), target, rows * width);
         }
     }
 }
@@ -943,6 +953,7 @@ const _: () = assert!(ALIGNMENT >= 16);
 
 #[cfg(test)]
 mod tests {
+    use super::super::export::COPY_LIMIT;
     use super::super::raw::ArrowSchema;
     use super::super::{consume, import, samples};
     use super::*;
@@ -1203,12 +1214,24 @@ mod tests {
 
     #[test]
     fn moved_children_of_plain_batches_live_on_their_own() {
-        for source in [samples::small(), samples::batch_of(plain_columns(9).split_off(14))] {
+        let integers = |rows: usize| -> ArrayRef { Arc::new(Int64Array::from_iter_values(0..rows as i64)) };
+        let most = COPY_LIMIT / size_of::<i64>();
+        for (source, is_copied) in [
+            (samples::small(), true),
+            (samples::batch_of(plain_columns(9).split_off(14)), false),
+            (samples::batch_of(vec![("c".to_string(), integers(most))]), true),
+            (samples::batch_of(vec![("c".to_string(), integers(most + 1))]), false),
+            (
+                samples::batch_of(vec![("c".to_string(), integers(most / 2)), ("d".to_string(), integers(most / 2))]),
+                true,
+            ),
+        ] {
             let batch = import_batch(&source, false);
             assert!(batch.is_plain());
             let (mut first, mut second) = (batch.export(), batch.export());
-            // Both lead to the batch's own bytes, by tables of their own.
-            assert_eq!(addresses(&first), addresses(&second));
+            // Both lead to the batch's own bytes, unless these are few, by tables of their own.
+            let (these, those) = (addresses(&first), addresses(&second));
+            assert!(these.iter().zip(&those).all(|(this, that)| (this != that) == is_copied));
             assert_ne!(first.buffers, second.buffers);
             let types = source.schema();
             drop(batch);
@@ -1434,7 +1457,7 @@ mod tests {
         assert!(array.release.is_none() && schema.release.is_none());
         assert_eq!(failure.status, Failure::invalid_argument("").status);
         drop((std::mem::ManuallyDrop::into_inner(whole_array), std::mem::ManuallyDrop::into_inner(whole_schema)));
-        failure.message
+        failure.into_details().message
     }
 
     fn copy<T>(value: &T) -> std::mem::ManuallyDrop<T> {
@@ -1483,7 +1506,7 @@ mod tests {
                 Ok(_) => panic!("{name} of {rows} rows was accepted"),
             };
             assert_eq!(failure.status, Failure::invalid_argument("").status);
-            messages.push(failure.message);
+            messages.push(failure.into_details().message);
             let (place, whole) = kept.unwrap();
             // SAFETY: the column as it was, so that arrow-rs can free it.
             unsafe { ptr::write(place, std::mem::ManuallyDrop::into_inner(whole)) };

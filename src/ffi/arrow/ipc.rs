@@ -93,7 +93,7 @@ impl Batches {
             .unwrap_or_else(|panic| Err(Failure::corruption(panic)))
             .map_err(|failure| within(place(), failure))?;
         let schema = SchemaRef::from_arrow_ref(&schema)
-            .map_err(|failure| within(place(), Failure::corruption(failure.message)))?;
+            .map_err(|failure| within(place(), Failure::corruption(failure.into_details().message)))?;
         let batches = Batches { source, schema: schema.clone(), path: path.to_path_buf() };
         Ok((schema, batches))
     }
@@ -107,8 +107,8 @@ impl Iterator for Batches {
             let Some(batch) = self.source.next()? else {
                 return Ok(None);
             };
-            let batch =
-                Batch::from_untrusted(&batch, &self.schema).map_err(|failure| Failure::corruption(failure.message))?;
+            let batch = Batch::from_untrusted(&batch, &self.schema)
+                .map_err(|failure| Failure::corruption(failure.into_details().message))?;
             Ok(Some(batch))
         });
         next.unwrap_or_else(|panic| Err(Failure::corruption(panic)))
@@ -623,7 +623,7 @@ mod tests {
             // SAFETY: made by `export_stream`.
             unsafe { write(&path, &mut none, format, Compression::Zstd) }.unwrap();
             assert_eq!(load(&path).unwrap(), []);
-            assert_eq!(open(&path).map(drop).map_err(|failure| failure.message), Ok(()));
+            assert_eq!(open(&path).map(drop).map_err(|failure| failure.into_details().message), Ok(()));
         }
     }
 

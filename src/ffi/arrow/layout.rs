@@ -73,6 +73,13 @@ pub(super) struct LayoutNode {
     pub(super) dictionary: Option<usize>,
 }
 
+impl LayoutNode {
+    /// Whether there is no other node under it.
+    pub(super) fn is_leaf(&self) -> bool {
+        self.child_count == 0 && self.dictionary.is_none()
+    }
+}
+
 /// The types of a schema in pre-order, the whole batch (a struct) first; a dictionary's values come
 /// after the children of its node.
 #[derive(Debug, Default)]
@@ -117,6 +124,14 @@ impl PlainColumn {
     /// Bits of an element.
     pub(super) fn bits(self) -> usize {
         self.bits as usize
+    }
+
+    /// The bytes of so many rows, the first that are aligned from `position` on.
+    #[inline]
+    fn span(self, position: usize, rows: usize) -> Range<usize> {
+        let mask = self.alignment as usize - 1;
+        let start = (position + mask) & !mask;
+        start..start + (rows * self.bits()).div_ceil(8)
     }
 
     /// Whether elements are bits and not bytes.
@@ -166,25 +181,31 @@ impl PlainLayout {
     pub(super) fn spans(&self, rows: usize) -> impl Iterator<Item = Range<usize>> {
         let mut position = 0usize;
         self.columns.iter().map(move |column| {
-            let mask = column.alignment as usize - 1;
-            let start = (position + mask) & !mask;
-            position = start + (rows * column.bits()).div_ceil(8);
-            start..position
+            let span = column.span(position, rows);
+            position = span.end;
+            span
         })
     }
 
-    /// Where each column begins, None for one without bytes: what [`PlainLayout::spans`] says, in fewer steps.
-    #[inline]
-    pub(super) fn for_each_start(&self, rows: usize, mut visit: impl FnMut(usize, Option<usize>)) {
-        if self.row_bytes.is_some() {
-            for (number, column) in self.columns.iter().enumerate() {
-                visit(number, (rows > 0 && column.bits > 0).then_some(rows * column.before as usize));
-            }
-        } else {
-            for (number, span) in self.spans(rows).enumerate() {
-                visit(number, (!span.is_empty()).then_some(span.start));
+    /// Tells `visit` of each column, by its number, where it begins (what [`PlainLayout::spans`] says, in fewer steps),
+    /// until that returns false; returns whether none did.
+    #[inline(always)]
+    pub(super) fn each_start(&self, rows: usize, mut visit: impl FnMut(usize, PlainColumn, usize) -> bool) -> bool {
+        let gapless = self.row_bytes.is_some();
+        let mut position = 0;
+        for (number, column) in self.columns.iter().enumerate() {
+            let start = if gapless {
+                rows * column.before as usize
+            } else {
+                let span = column.span(position, rows);
+                position = span.end;
+                span.start
+            };
+            if !visit(number, *column, start) {
+                return false;
             }
         }
+        true
     }
 }
 
@@ -371,14 +392,9 @@ mod tests {
                         }
                         assert_eq!(layout.data_bytes(rows), end, "{first} {second} {third} {rows}");
                         let spans: Vec<_> = layout.spans(rows).collect();
-                        layout.for_each_start(rows, |column, start| {
-                            let span = &spans[column];
-                            assert_eq!(
-                                start,
-                                (!span.is_empty()).then_some(span.start),
-                                "{first} {second} {third} {rows}"
-                            );
-                        });
+                        assert!(layout.each_start(rows, |number, column, start| {
+                            column.bits == layout.columns()[number].bits && start == spans[number].start
+                        }));
                     }
                 }
             }

@@ -33,7 +33,7 @@ mod samples;
 
 pub use batch::Batch;
 pub use concat::concat;
-pub(crate) use export::pinned_bytes;
+pub(crate) use export::{Exporter, pinned_bytes};
 pub(crate) use keyed::{Key, Part, join_plain};
 pub(crate) use keyed_rows::{KeyedRows, Left};
 pub use raw::{ArrowArray, ArrowArrayStream, ArrowSchema};
@@ -52,10 +52,10 @@ const MAX_DEPTH: usize = 64;
 /// As for [`Batch::import`] and [`SchemaRef::import`].
 pub unsafe fn import(array: *mut ArrowArray, schema: *mut ArrowSchema, full: bool) -> Result<Batch, Failure> {
     // SAFETY: the caller's promise about `array`; moved out first, so it is consumed on any return.
-    let array = unsafe { ArrowArray::take(array) };
+    let mut array = unsafe { ArrowArray::take(array) };
     // SAFETY: the caller's promise about `schema`.
     let schema = unsafe { SchemaRef::import(schema) }?;
-    Batch::from_c(array, &schema, full)
+    Batch::from_c(&mut array, &schema, full)
 }
 
 /// Releases what was passed to a call that failed before it came to import it. NULL and already

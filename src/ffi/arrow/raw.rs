@@ -108,23 +108,35 @@ macro_rules! moved_and_released {
                 if source.is_null() || !source.is_aligned() {
                     return $name::released();
                 }
-                // SAFETY: not NULL, aligned and, by the caller's promise, valid and exclusive. With
-                // its release callback gone the source is never released a second time.
-                unsafe {
-                    let moved = ptr::read(source);
-                    (*source).release = None;
-                    moved
+                // SAFETY: not NULL, aligned and, by the caller's promise, valid and exclusive.
+                unsafe { (*source).take_out() }
+            }
+
+            /// Moves the struct out, leaving this one marked as released.
+            pub fn take_out(&mut self) -> $name {
+                // SAFETY: with its release callback gone this one is never released a second time.
+                let moved = unsafe { ptr::read(self) };
+                self.release = None;
+                moved
+            }
+
+            /// Releases the struct where it is, unless it is released already.
+            #[inline]
+            pub fn release_in_place(&mut self) {
+                if let Some(release) = self.release {
+                    // SAFETY: a struct whose release is set is owned here and not released yet; it is the one that the
+                    // callback is to mark.
+                    unsafe { release(self) }
+                    // Whether it has marked it or not.
+                    self.release = None;
                 }
             }
         }
 
         impl Drop for $name {
+            #[inline]
             fn drop(&mut self) {
-                if let Some(release) = self.release {
-                    // SAFETY: a struct whose release is set is owned here and not released yet;
-                    // `self` is the address that the callback is to mark.
-                    unsafe { release(self) }
-                }
+                self.release_in_place();
             }
         }
 

@@ -252,7 +252,7 @@ impl StreamReader {
                 if array.release.is_none() {
                     return Ok(None);
                 }
-                Batch::from_c(array, &self.schema, false).map(Some).map_err(|failure| within("stream", failure))
+                Batch::from_c(&mut array, &self.schema, false).map(Some).map_err(|failure| within("stream", failure))
             }
         }
     }
