@@ -8,7 +8,7 @@ use crate::stm;
 use super::arrow::{ArrowArray, ArrowSchema, Batch};
 use super::error::{Failure, khonsu_error};
 use super::guard::{guard, guard_or};
-use super::handle::{Handle, InUse, check_handle, into_handle};
+use super::handle::{Handle, InUse, check_handle, into_handle, object_of};
 use super::out::{clear, require, unknown_constant, write_if};
 use super::status::khonsu_status;
 use super::txn::{export, whole};
@@ -301,7 +301,7 @@ pub unsafe extern "C" fn khonsu_cursor_get(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn khonsu_cursor_free(cursor: *mut khonsu_cursor) {
     guard_or((), || {
-        let Ok(cell) = check_handle(cursor, "cursor") else { return };
+        let Some(cell) = object_of(cursor) else { return };
         // SAFETY: rule 1, and this is the last use: the box goes here, or when the last leaves.
         unsafe {
             if (*cell).in_use.free() {

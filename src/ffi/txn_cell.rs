@@ -402,7 +402,7 @@ pub(crate) unsafe fn try_enter(txn: *const khonsu_txn) -> Option<Entered> {
 /// # Safety
 /// Rule 1 holds for `txn`, and this is its last use.
 pub(crate) unsafe fn free(txn: *mut khonsu_txn) {
-    let Ok(cell) = check_handle(txn, "txn") else { return };
+    let Some(cell) = object_of(txn) else { return };
     // SAFETY: rule 1; the handle's count goes only in `close`.
     unsafe {
         let TransactionCell { lent, in_use, .. } = &*cell;
