@@ -43,6 +43,35 @@ fn sizes(stats: &Stats) -> (u64, u64, u64) {
     (stats.keys, stats.versions, stats.live_bytes)
 }
 
+/// The slot in which much was superseded may be left to itself from then on.
+#[test]
+fn what_is_large_is_reclaimed_by_whoever_superseded_it() {
+    const KEYS: u64 = 20;
+    let (database, small) = open();
+    let large = Maker::default();
+    (0..KEYS).for_each(|number| put(&database, number, large.sized(number, 1 << 20)));
+    assert_eq!(large.living(), KEYS as usize);
+    std::thread::scope(|scope| {
+        let (begun, other_begun) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel();
+        let here = database.begin(&at(Serializable));
+        let database = &database;
+        let other = scope.spawn(move || {
+            let mut there = database.begin(&at(Serializable));
+            begun.send(()).unwrap();
+            gone.recv().unwrap();
+            (0..KEYS).for_each(|number| there.delete(&key(number)).unwrap());
+            there.commit().unwrap();
+        });
+        other_begun.recv().unwrap();
+        drop(here);
+        go.send(()).unwrap();
+        other.join().unwrap();
+    });
+    (0..1000).for_each(|round| put(&database, KEYS + round % 4, small.sized(round, 8)));
+    assert_eq!(large.living(), 0);
+}
+
 #[test]
 fn churn_returns_to_the_floor() {
     const KEYS: u64 = 20;

@@ -528,8 +528,9 @@ impl<'g, C: Chunk> Committer<'g, C> {
         newest.map(|(_, number)| number)
     }
 
-    fn note(&self, record: &Record<C>) {
-        if !self.presence.notes.note(record, self.guard) {
+    /// Notes a record in which there are about so many bytes to reclaim.
+    fn note(&self, record: &Record<C>, bytes: u64) {
+        if !self.presence.notes.note(record, bytes, self.guard) {
             self.database().reclaimer.leave(record.share(self.guard));
         }
     }
@@ -537,8 +538,9 @@ impl<'g, C: Chunk> Committer<'g, C> {
     /// Notes the records of which this commit has made older versions, or all, superfluous.
     fn note_superseded(&self, installation: &Installation<'g, C>) {
         for (record, installed) in installation.installed() {
-            if installed.value().is_none() || installed.older(self.guard).is_some() {
-                self.note(record);
+            let older = installed.older(self.guard);
+            if installed.value().is_none() || older.is_some() {
+                self.note(record, older.map_or(0, Version::charge));
             }
         }
     }
@@ -548,7 +550,7 @@ impl<'g, C: Chunk> Committer<'g, C> {
         for Target { record, .. } in targets {
             // Where commits are logged, aborted versions may be left below others, or below each other.
             if self.database().group_commit.is_some() || matches!(record.head(self.guard), Head::Empty) {
-                self.note(record);
+                self.note(record, 0);
             }
         }
     }

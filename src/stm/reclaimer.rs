@@ -19,7 +19,7 @@ const WAITING: u8 = 2;
 
 /// Writes of one context after which it reclaims.
 const WRITES: usize = 64;
-/// Bytes committed from one context after which it reclaims in any case.
+/// Bytes committed from one context, or superseded, after which it reclaims in any case.
 const BYTES: u64 = 256 * 1024;
 /// Retired objects that one flush of the collector frees, about.
 const FREED_BY_A_FLUSH: u64 = 256;
@@ -76,7 +76,7 @@ impl<C: Chunk> Database<C> {
     ) {
         context.writes += writes;
         context.written += bytes;
-        if context.writes < WRITES && context.written < BYTES {
+        if context.writes < WRITES && context.written < BYTES && presence.notes.bytes() < BYTES {
             return;
         }
         let budget = context.writes + WRITES;

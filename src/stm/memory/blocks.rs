@@ -57,11 +57,11 @@ impl Drop for Closing {
     fn drop(&mut self) {
         LISTS.with(|lists| {
             for (class, list) in lists.classes.iter().enumerate() {
-                list.room.set(0);
                 while let Some(block) = list.take() {
                     // SAFETY: it was released, and is of this class.
                     unsafe { dealloc(block.as_ptr(), layout(class)) };
                 }
+                list.room.set(0);
             }
         });
     }
@@ -306,5 +306,19 @@ mod tests {
             .unwrap();
         }
         assert_eq!(Arc::strong_count(&counted), 1);
+    }
+
+    #[test]
+    fn closed_lists_keep_nothing() {
+        std::thread::spawn(|| {
+            let blocks: Vec<_> = (0..10_u64).map(Block::new).collect();
+            drop(blocks);
+            let last = Block::new(1_u64);
+            drop(Closing);
+            drop(last);
+            assert!(LISTS.with(|lists| lists.classes.iter().all(|list| list.first.get().is_null())));
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Notes<C> {
     places: [AtomicPtr<Record<C>>; PLACES],
     /// How many the owner has filled.
     len: uncontended::AtomicU64,
+    /// What there may be to reclaim in them, and in those for which there was no place. The owner's, too.
+    bytes: uncontended::AtomicU64,
     owned: PhantomData<RecordRef<C>>,
 }
 
@@ -25,13 +27,15 @@ impl<C> Notes<C> {
         Notes {
             places: array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             len: uncontended::AtomicU64::new(0),
+            bytes: uncontended::AtomicU64::new(0),
             owned: PhantomData,
         }
     }
 
-    /// Notes a record; by the owner. False: there is no place left.
-    pub fn note(&self, record: &Record<C>, guard: &Guard) -> bool {
-        // Relaxed: the owner's own.
+    /// Notes a record, with so many bytes to reclaim; by the owner. False: there is no place left.
+    pub fn note(&self, record: &Record<C>, bytes: u64, guard: &Guard) -> bool {
+        // Relaxed, here and below: the owner's own.
+        self.bytes.store(self.bytes.load(Ordering::Relaxed).saturating_add(bytes), Ordering::Relaxed);
         let len = self.len.load(Ordering::Relaxed) as usize;
         // One that was noted before may be taken just now, so it is noted again.
         let Some(place) = self.places.get(len) else { return false };
@@ -47,11 +51,17 @@ impl<C> Notes<C> {
         true
     }
 
+    /// Bytes that were noted since the owner last took its notes; for the owner.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Takes what the owner has noted; by the owner.
     pub fn drain(&self, mut each: impl FnMut(RecordRef<C>)) {
         let len = self.len.load(Ordering::Relaxed) as usize;
         self.places[..len].iter().filter_map(Self::take).for_each(&mut each);
         self.len.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
     }
 
     /// The same by anyone else.

@@ -77,6 +77,12 @@ impl<C> Version<C> {
         prefetch(version.wrapping_byte_add(offset_of!(Version<C>, stamp) + size_of::<u64>() - 1));
     }
 
+    /// Bytes that it does not share with the version below it.
+    pub fn charge(&self) -> u64 {
+        // Relaxed: a number, which the trimmer may change.
+        self.charge.load(Ordering::Relaxed)
+    }
+
     pub fn value(&self) -> Option<&VersionValue<C>> {
         self.value.as_ref()
     }

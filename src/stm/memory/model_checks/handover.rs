@@ -96,7 +96,7 @@ fn notes_of_slots() {
         let participant = collector.register();
         for number in 1..4 {
             let record = RecordRef::new(Record::new(b"k", number));
-            assert!(notes.note(&record, &participant.pin()) || number == 3);
+            assert!(notes.note(&record, 1, &participant.pin()) || number == 3);
             if number == 2 {
                 notes.drain(|record| found.push(record.split_order));
             }
