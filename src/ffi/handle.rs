@@ -116,7 +116,7 @@ impl InUse {
     /// Ends what `enter` began; true when the handle was freed meanwhile, and the caller has to free the object.
     ///
     /// A free by a callback of the call is seen. One by another thread, which must not come now, may be missed between
-    /// the load and the store: the object stays for ever then, and nothing worse.
+    /// the load and the store: the object stays for ever then, with all that it holds, a snapshot for one.
     #[inline]
     #[must_use]
     pub(crate) fn leave(&self) -> bool {

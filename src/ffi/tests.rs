@@ -1092,6 +1092,30 @@ fn a_callback_may_free_the_transaction() {
     assert_eq!((stats.rollbacks, stats.active_transactions), (2, 0), "this one, and the one that looked");
 }
 
+#[test]
+fn a_free_within_a_free_does_nothing() {
+    let db = open();
+    let (key, len) = bytes("k");
+    let txn = begin(&db);
+    let handle = *txn;
+    std::mem::forget(txn);
+    let seen = std::rc::Rc::new(Cell::new(0));
+    let count = std::rc::Rc::clone(&seen);
+    // Large enough to be kept, so the rollback releases it.
+    let large = numbers(&vec![1; 10_000]);
+    let mut array = watched(&large, move || {
+        count.set(count.get() + 1);
+        // SAFETY: the handle is still being freed.
+        unsafe { khonsu_txn_free(handle) };
+    });
+    assert_eq!(call!(khonsu_txn_put(handle, key, len, &mut array, &mut c_schema(&large))), Ok);
+    // SAFETY: it is freed here, and by the callback in vain.
+    unsafe { khonsu_txn_free(handle) };
+    assert_eq!((seen.get(), stats(&db).active_transactions), (1, 0));
+    let (one, other) = (begin(&db), begin(&db));
+    assert_ne!(*one, *other, "two transactions have two places");
+}
+
 struct Gate {
     inside: std::sync::Barrier,
     leave: std::sync::Barrier,

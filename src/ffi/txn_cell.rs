@@ -230,30 +230,28 @@ impl Entered {
     /// this object to go, a count of it outlives this object.
     #[inline]
     pub(crate) unsafe fn new(cell: *const TransactionCell) -> Result<Self, Failure> {
-        // SAFETY: alive by the demand of this function.
-        match unsafe { Entered::try_new(cell) } {
-            Some(entered) => Ok(entered),
-            // SAFETY: as above.
-            None => Err(unsafe { &*cell }.not_entered()),
-        }
+        // SAFETY: the demands are the same.
+        unsafe { Entered::new_or(cell, TransactionCell::not_entered) }
     }
 
+    /// Where it cannot be entered, `failure` is made while the cell is still there.
+    ///
     /// # Safety
     /// As for `new`.
     #[inline(always)]
-    unsafe fn try_new(cell: *const TransactionCell) -> Option<Self> {
+    unsafe fn new_or<E>(cell: *const TransactionCell, failure: impl FnOnce(&TransactionCell) -> E) -> Result<Self, E> {
         // SAFETY: alive by the demand of this function.
         let object = unsafe { &*cell };
         if !object.in_use.enter() {
-            return None;
+            return Err(failure(object));
         }
         let mut entered = Entered { cell, settled: true };
         // Only now: nobody else can end it any more.
         if !object.is_open() {
-            return None;
+            return Err(failure(object));
         }
         entered.settled = false;
-        Some(entered)
+        Ok(entered)
     }
 
     pub(crate) fn cell(&self) -> &TransactionCell {
@@ -394,7 +392,7 @@ pub(crate) unsafe fn enter(txn: *const khonsu_txn) -> Result<Entered, Failure> {
 #[inline(always)]
 pub(crate) unsafe fn try_enter(txn: *const khonsu_txn) -> Option<Entered> {
     // SAFETY: as in `enter`.
-    unsafe { Entered::try_new(object_of(txn)?) }
+    unsafe { Entered::new_or(object_of(txn)?, |_| ()).ok() }
 }
 
 /// Frees the handle: at once, or when the call in progress ends. One that is lent is left alone.
@@ -406,8 +404,14 @@ pub(crate) unsafe fn free(txn: *mut khonsu_txn) {
     // SAFETY: rule 1; the handle's count goes only in `close`.
     unsafe {
         let TransactionCell { lent, in_use, .. } = &*cell;
-        // Whoever is alone with it need not mark it: nobody is left to look.
-        if !lent && ((*cell).is_alone() && in_use.is_idle() || in_use.free()) {
+        if *lent {
+            return;
+        }
+        // Whoever is alone with it needs no swap to mark it. Marked it must be: what the rollback releases may call here.
+        if (*cell).is_alone() && in_use.is_idle() {
+            in_use.gone();
+            close(cell);
+        } else if in_use.free() {
             close(cell);
         }
     }

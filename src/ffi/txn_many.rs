@@ -127,6 +127,7 @@ unsafe fn read_many<'k, N: KeyName<'k, Batch>>(
 
 /// Reads the values of many keys, each as one batch: what a khonsu_txn_get of each would read; at read committed, all of
 /// one instant. It takes less time than those calls, for what the keys wait for in memory, they wait for together.
+/// Small values share memory, up to 16 of them, which is freed when the last of their arrays is released.
 ///
 /// @param[in]  txn         Not NULL.
 /// @param[in]  keys        The keys, so many pointers; may be NULL only with count 0. Borrowed for the call, as are the

@@ -1,4 +1,4 @@
-//! Export of schemas and batches: one allocation each.
+//! Export of schemas and batches: one allocation each, or one for several that are small.
 //!
 //! The struct at the top is the consumer's; the structs under it, and the pointers to them, stand in
 //! one block together with what keeps the strings or the buffers alive, or with a copy of the buffers
@@ -17,7 +17,7 @@ use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of the columns of a plain batch that is exported as a copy: fewer are copied sooner than the batch is counted.
+/// Bytes of the columns of a plain batch that is exported as a copy: so many are copied sooner than the batch is counted.
 pub(super) const COPY_LIMIT: usize = 256;
 
 /// The head of a block of `T` structs. Behind it stand the structs under the top one, in the order of
@@ -235,7 +235,8 @@ impl Exporter {
             return false;
         }
         // SAFETY: the group is still being filled.
-        if self.group.is_none_or(|group| unsafe { group.as_ref() }.size - self.used < size) {
+        let is_full = |group: NonNull<Group>| unsafe { group.as_ref() }.size - self.used < size;
+        if self.blocks == GROUP_BLOCKS || self.group.is_none_or(is_full) {
             self.close();
             if left <= 1 {
                 return false;
@@ -558,6 +559,8 @@ macro_rules! release_callback {
         /// # Safety
         /// As the C Data Interface says: called once for a struct that was exported here, wherever
         /// it was moved.
+        // Not inline: the callback of leaves would be the same code, and might become the same function.
+        #[inline(never)]
         unsafe extern "C" fn $callback(exported: *mut $type) {
             if exported.is_null() {
                 return;
@@ -638,3 +641,15 @@ macro_rules! release_callback {
 
 release_callback!(release_schema, release_leaf_schema, mark_schema, mark_other_schema, ArrowSchema, SchemaBlock);
 release_callback!(release_array, release_leaf_array, mark_array, mark_other_array, ArrowArray, ArrayBlock);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A parent tells its children by them.
+    #[test]
+    fn callbacks_are_not_the_same_function() {
+        assert_ne!(release_array as *const () as usize, release_leaf_array as *const () as usize);
+        assert_ne!(release_schema as *const () as usize, release_leaf_schema as *const () as usize);
+    }
+}

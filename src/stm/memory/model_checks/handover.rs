@@ -108,13 +108,12 @@ fn notes_of_slots() {
     });
 }
 
-/// The last handle goes beside a transaction that begins and ends, and the pool goes once, with the last of them.
+/// The last handle goes beside a transaction that begins and ends, and no slot keeps a count of the pool.
 #[test]
 fn a_pool_that_closes_beside_a_claim() {
     explore(2, || {
         let pool = Pool::<Context, (), u64>::new(());
         pool.handle_made();
-        let gone = Arc::downgrade(&pool);
         // The slot has a count of the pool, which closing is to take.
         drop(pool.claim(|_| Context(UnsafeCell::new(0))));
         let user = {
@@ -126,9 +125,9 @@ fn a_pool_that_closes_beside_a_claim() {
             })
         };
         pool.handle_dropped();
-        drop(pool);
         user.join().unwrap();
-        assert!(gone.upgrade().is_none());
+        // That it goes here, loom can follow; how the counts order what was done before, it does not see.
+        assert_eq!(Arc::strong_count(&pool), 1);
     });
 }
 
