@@ -645,6 +645,39 @@ release_callback!(release_array, release_leaf_array, mark_array, mark_other_arra
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ffi::arrow::samples::{batch_of, foreign};
+    use arrow_array::Int8Array;
+    use std::sync::Arc;
+
+    fn batch(columns: i8) -> Batch {
+        let column = |number: i8| (number.to_string(), Arc::new(Int8Array::from(vec![number])) as _);
+        let (mut array, mut schema) = foreign(&batch_of((0..columns).map(column).collect()));
+        // SAFETY: both are as the interface says.
+        unsafe {
+            let schema = SchemaRef::import(&mut schema).unwrap();
+            Batch::import(&mut array, &schema, false).unwrap()
+        }
+    }
+
+    /// The first of them, which is wide, makes room for many that are narrow.
+    #[test]
+    fn a_group_has_so_many_blocks_at_most() {
+        let (wide, narrow) = (batch(8), batch(1));
+        let mut exporter = Exporter::new();
+        let mut exported = Vec::new();
+        for number in 0..40 {
+            let mut out = ArrowArray::released();
+            // SAFETY: it is released below, behind the exporter.
+            unsafe { exporter.export_to(if number == 0 { &wide } else { &narrow }, 40 - number, &mut out) };
+            assert!((1..=GROUP_BLOCKS).contains(&exporter.blocks) || number == 39, "{number}");
+            exported.push(out);
+        }
+        drop(exporter);
+        for out in &mut exported {
+            assert!(out.release.is_some());
+            out.release_in_place();
+        }
+    }
 
     /// A parent tells its children by them.
     #[test]
